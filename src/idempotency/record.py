@@ -1,0 +1,73 @@
+"""The idempotency record: one item, from the first claim of a key to its expiry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where the operation of a key stands."""
+
+    PROCESSING = "PROCESSING"
+    RELEASED = "RELEASED"
+    COMPLETED = "COMPLETED"
+
+
+PARKED_UNTIL = 10**15
+"""The ``lease_until`` of a parked operation: recovery never finds it due, a client's retry still runs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The record as one reply of DynamoDB showed it.
+
+    Args:
+        id: the record's id, see `idempotency.key.record_id`.
+        status: where the operation stands.
+        owner: the token of the latest claim.
+        attempt: how many claims there were.
+        recoveries: how many of them recovery made since the operation was last parked.
+        lease_until: epoch milliseconds until which the owner is alone; once released, when recovery is due.
+        expires_at: epoch seconds after which the record counts as absent.
+        claimed_at: epoch milliseconds of the latest claim.
+        created_at: epoch milliseconds of the first claim.
+        fingerprint: what the request is compared by.
+        operation_id: UUID of the operation, the same for all its attempts.
+        steps: step name → its result as JSON text.
+        request: what recovery needs to run the request again, compressed.
+        failure: the stored response of an operation whose steps are being undone.
+        response: the stored response of a completed operation.
+        last_error: why the latest attempt was released.
+    """
+
+    id: str
+    status: Status = Status.PROCESSING
+    owner: str
+    attempt: int = 1
+    recoveries: int = 0
+    lease_until: int
+    expires_at: int
+    claimed_at: int
+    created_at: int
+    fingerprint: str
+    operation_id: str
+    steps: Mapping[str, str] = field(default_factory=dict)
+    request: bytes | None = None
+    failure: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
+    last_error: str | None = None
+
+    @property
+    def completed(self) -> bool:
+        """Whether the operation has its final response."""
+        return self.status is Status.COMPLETED
+
+    def expired(self, now: int) -> bool:
+        """Whether the record counts as absent at ``now`` (epoch milliseconds), deleted or not."""
+        return self.expires_at * 1000 <= now
+
+    def claimable(self, now: int) -> bool:
+        """Whether another attempt may start at ``now`` (epoch milliseconds)."""
+        lapsed = self.status is Status.RELEASED or self.lease_until < now
+        return self.expired(now) or (not self.completed and lapsed)

@@ -1,0 +1,151 @@
+"""The request as idempotency sees it: who asks, for what, under which key."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Self
+
+import rfc8785
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
+
+from idempotency.problems import Problem
+
+_FINGERPRINT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request.
+
+    Args:
+        principal: who sent it, as the gateway's authorizer says; empty if nobody is authenticated.
+        method: the HTTP method.
+        route: the resource of the API that matched, such as ``/v1/servers/{id}``.
+        path: the path below the stage, such as ``/v1/servers/7``.
+        base_path: what precedes ``path`` in the client's URL: the stage, or a custom domain's mapping.
+        query: each parameter with all its values.
+        content_type: the media type of the body, in lower case, without parameters.
+        body: the body's bytes.
+    """
+
+    principal: str
+    method: str
+    route: str
+    path: str
+    base_path: str
+    query: Mapping[str, Sequence[str]]
+    content_type: str
+    body: bytes
+
+    @classmethod
+    def from_event(cls, event: APIGatewayProxyEvent) -> Self:
+        """Read a REST API proxy event."""
+        raw = event.raw_event
+        body = raw.get("body") or ""
+        client_path = event.request_context.path or event.path
+        return cls(
+            principal=principal(event),
+            method=event.http_method,
+            route=event.resource,
+            path=event.path,
+            base_path=client_path.removesuffix(event.path),
+            query=event.multi_value_query_string_parameters,
+            content_type=(event.headers.get("content-type") or "").partition(";")[0].strip().lower(),
+            body=base64.b64decode(body) if event.is_base64_encoded else body.encode(errors="surrogatepass"),
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body claims to be JSON."""
+        return self.content_type == "application/json" or self.content_type.endswith("+json")
+
+    @cached_property
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            Problem: ``body-invalid`` (400) if it is not I-JSON: UTF-8, no member twice, no NaN, no infinity, no
+                integer beyond ±(2^53 - 1). Two parsers could read such a body differently.
+
+        Source: RFC 7493, section 2.
+        """
+        try:
+            value = json.loads(self.body.decode(), object_pairs_hook=_no_member_twice, parse_constant=_not_a_number)
+            rfc8785.dumps(value)
+        except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
+            raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
+        return value
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What a retry must have in common with the first request, as a versioned SHA-256.
+
+        Method, path, query and body: canonical (RFC 8785) if it is JSON, so that white space and the order of members
+        do not count; the raw bytes otherwise.
+        """
+        digest = sha256()
+        body = rfc8785.dumps(self.json) if self.is_json else self.body
+        query = rfc8785.dumps(sorted((name, *values) for name, values in self.query.items()))
+        for part in (self.method.encode(), self.path.encode(), query, body):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+        return f"{_FINGERPRINT_VERSION}:{digest.hexdigest()}"
+
+    def pack(self) -> bytes:
+        """Compress what is needed to run the request again: no header but its content type, so never the token."""
+        fields = {**self.__dict__, "body": base64.b64encode(self.body).decode()}
+        kept = {name: fields[name] for name in self.__dataclass_fields__}
+        return zlib.compress(json.dumps(kept).encode())
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Self:
+        """Read what `pack` wrote."""
+        fields = json.loads(zlib.decompress(packed))
+        return cls(**{**fields, "body": base64.b64decode(fields["body"])})
+
+    def event(self) -> dict[str, Any]:
+        """Build the REST API proxy event that `from_event` reads as this request."""
+        return {
+            "resource": self.route,
+            "path": self.path,
+            "httpMethod": self.method,
+            "headers": {"content-type": self.content_type},
+            "multiValueHeaders": {"content-type": [self.content_type]},
+            "queryStringParameters": {name: values[-1] for name, values in self.query.items()},
+            "multiValueQueryStringParameters": self.query,
+            "requestContext": {
+                "path": f"{self.base_path}{self.path}",
+                "authorizer": {"principalId": self.principal},
+            },
+            "body": base64.b64encode(self.body).decode(),
+            "isBase64Encoded": True,
+        }
+
+
+def principal(event: APIGatewayProxyEvent) -> str:
+    """Who sent the request, as the gateway authenticated it; empty if it did not. Never what a client can choose.
+
+    Cognito user pools: the ``sub`` claim. A Lambda authorizer: its ``principalId``. IAM: the unique id of the user or
+    role, without the session name, which differs between the tasks of one service.
+
+    Source: API Gateway, $context variables; IAM, unique identifiers.
+    """
+    context = event.raw_event.get("requestContext") or {}
+    authorizer = context.get("authorizer") or {}
+    caller = (context.get("identity") or {}).get("caller") or ""
+    return (authorizer.get("claims") or {}).get("sub") or authorizer.get("principalId") or caller.partition(":")[0]
+
+
+def _no_member_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a member occurs twice")
+    return members
+
+
+def _not_a_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,50 @@
+"""What happened to a key, as metrics (embedded metric format) and log keys; never the key, the token or the body."""
+
+from enum import StrEnum
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from idempotency.record import Record
+
+
+class Outcome(StrEnum):
+    """What one request came to; each is also the name of a metric."""
+
+    EXECUTED = "Executed"
+    REPLAYED_FROM_CACHE = "ReplayedFromCache"
+    REPLAYED_FROM_TABLE = "ReplayedFromTable"
+    IN_PROGRESS = "InProgress"
+    HELD = "Held"
+    KEY_REUSED = "KeyReused"
+    TAKEN_OVER = "TakenOver"
+    FENCED = "Fenced"
+    RELEASED = "Released"
+    PARKED = "Parked"
+    EXPIRED = "Expired"
+
+
+class Signals:
+    """Counts outcomes, and lets every later log line of the invocation carry them.
+
+    Args:
+        metrics: the collector that the Lambda handler flushes.
+        logger: the logger whose state the Lambda handler clears.
+    """
+
+    def __init__(self, metrics: Metrics, logger: Logger) -> None:
+        self._metrics = metrics
+        self._logger = logger
+
+    def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
+        """Count an outcome, and its duration if it has one."""
+        self._metrics.add_metric(outcome, MetricUnit.Count, 1)
+        if milliseconds is not None:
+            self._metrics.add_metric(f"{outcome}Milliseconds", MetricUnit.Milliseconds, milliseconds)
+        self._logger.append_keys(outcome=outcome.value)
+        if record is not None:
+            self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
+
+    def error(self, error: BaseException) -> None:
+        """Log an error that the client is told nothing of."""
+        self._logger.error("unexpected error", exc_info=error)

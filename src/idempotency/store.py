@@ -1,0 +1,535 @@
+"""Records and rows in DynamoDB: the one module that builds expressions.
+
+Every transition of a record is one conditional write. A condition that fails returns the item that made it fail
+(``ReturnValuesOnConditionCheckFailure``), so that no transition needs a second read.
+
+Source: DynamoDB developer guide, "Condition expressions", "Working with items", "Transactions", "Read/write capacity".
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from idempotency.clock import Clock
+from idempotency.problems import Problem, Retryable
+from idempotency.record import Record, Status
+from idempotency.response import Row, StoredResponse
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Item = dict[str, Any]
+
+# A body this small stays in the record and keeps it within one strongly consistent read unit (4 KB). A larger one
+# would be paid for by every duplicate, whose failed claim is a write of the record's size.
+_INLINE_LIMIT = 3_000
+# An item holds 400 KB, names and other attributes included.
+_PART_SIZE = 390_000
+_BATCH_SIZE = 25
+# Another transaction holds the item for some milliseconds: not a failure, worth a short pause (in milliseconds).
+_CONFLICT_PAUSES = (20, 50, 100, 200)
+_CONFLICT = "TransactionConflict"
+_SHARDS = "0123456789abcdef"
+_UNAVAILABLE = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ThrottlingError",
+        "ThrottlingException",
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+
+_CLAIM = """
+    SET #status = :processing, #owner = :owner, lease_until = :lease_until, expires_at = :expires_at,
+        claimed_at = :claimed_at, fingerprint = :fingerprint,
+        created_at = if_not_exists(created_at, :claimed_at),
+        operation_id = if_not_exists(operation_id, :operation_id),
+        steps = if_not_exists(steps, :steps)
+"""
+_CLAIM_RECOVERABLE = ", recovery_shard = :shard, #request = if_not_exists(#request, :request)"
+_CLAIMABLE = """
+    attribute_not_exists(id) OR (
+        fingerprint = :fingerprint AND #status <> :completed AND expires_at > :now_seconds
+        AND (#status = :released OR lease_until < :now))
+"""
+_RESUME = """
+    SET #status = :processing, #owner = :owner, lease_until = :lease_until, expires_at = :expires_at,
+        claimed_at = :now
+    ADD attempt :one, recoveries :one
+"""
+_DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
+_STILL_THE_ONE_SEEN = "attribute_not_exists(id) OR (#owner = :owner AND expires_at = :expires_at)"
+_MINE = "#owner = :owner AND #status = :processing"
+_ROW_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
+
+
+class Unavailable(Retryable):
+    """DynamoDB cannot be reached, or refuses for now."""
+
+
+class Fenced(BaseException):
+    """Another attempt took the operation over: this one must do no more.
+
+    Not an Exception, so that business logic that catches everything does not go on by mistake.
+
+    Args:
+        record: the record as it stands; None if it is gone.
+    """
+
+    def __init__(self, record: Record | None) -> None:
+        super().__init__()
+        self.record = record
+
+
+class RowTaken(Exception):
+    """A row's id belongs to another operation."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(f"the row {row.item['id']} belongs to another operation")
+        self.row = row
+
+
+class _ConditionFailed(Exception):
+    def __init__(self, item: Item | None) -> None:
+        super().__init__()
+        self.item = item
+
+
+class _Table:
+    """One table with ``id`` as its partition key; errors told apart."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
+        self.table = table
+        self._client = client
+        self._clock = clock
+
+    def _get(self, id_: str) -> Item | None:
+        reply = self._call(self._client.get_item, TableName=self.table, Key=_encode({"id": id_}), ConsistentRead=True)
+        return _decode(reply["Item"]) if "Item" in reply else None
+
+    def _call(self, operation: Callable[..., Any], **request: Any) -> Any:
+        pauses = iter(_CONFLICT_PAUSES)
+        while True:
+            try:
+                return operation(**request)
+            except ClientError as error:
+                pause = next(pauses, None) if _conflicts(error) else None
+                if pause is None:
+                    raise _translate(error) from error
+                self._clock.sleep(pause)
+            except BotoCoreError as error:
+                raise Unavailable("DynamoDB cannot be reached.") from error
+
+
+class Rows(_Table):
+    """Business rows outside of a completion: read, reserved early, or given back."""
+
+    def get(self, id_: str) -> Item | None:
+        """Read a row, strongly consistently, so that a client sees what it was just told of (1 read unit a 4 KB)."""
+        return self._get(id_)
+
+    def row(self, item: Mapping[str, Any], conflict: Problem | None = None) -> Row:
+        """Describe a row of this table; see `idempotency.response.Row`."""
+        return Row(self.table, item, conflict)
+
+    def reserve(self, row: Row, operation_id: str) -> None:
+        """Insert a row ahead of the completion; again by the same operation is no error.
+
+        Raises:
+            RowTaken: if the row belongs to another operation.
+        """
+        try:
+            self._call(self._client.put_item, **_put(row, operation_id))
+        except _ConditionFailed:
+            raise RowTaken(row) from None
+
+    def give_back(self, id_: str, operation_id: str) -> None:
+        """Delete a row if it belongs to the operation; again is no error."""
+        try:
+            self._call(
+                self._client.delete_item,
+                TableName=self.table,
+                Key=_encode({"id": id_}),
+                **_expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id}),
+            )
+        except _ConditionFailed:
+            return
+
+
+class Store(_Table):
+    """The record's transitions. Times are epoch milliseconds unless the name says seconds."""
+
+    def claim(self, candidate: Record, now: int) -> Record:
+        """Claim a key for a new owner: 1 write, 2 if the record in the way has expired.
+
+        Returns:
+            The record as it now stands. It is the claimant's if ``owner`` is; otherwise it says why not. An
+            acknowledgement lost on the way looks like a record that has the claimant's own token already: claimed.
+        """
+        recoverable = candidate.request is not None
+        values = {
+            **_claim_values(candidate, now),
+            "fingerprint": candidate.fingerprint,
+            "claimed_at": candidate.claimed_at,
+            "operation_id": candidate.operation_id,
+            "steps": {},
+            "released": Status.RELEASED,
+            **({"shard": candidate.id[0], "request": candidate.request} if recoverable else {}),
+        }
+        update = f"{_CLAIM}{_CLAIM_RECOVERABLE if recoverable else ''} ADD attempt :one"
+        try:
+            return self._update(candidate.id, update, _CLAIMABLE, values)
+        except _ConditionFailed as failed:
+            standing = _record(failed.item or {})
+        if standing.owner == candidate.owner or not standing.expired(now):
+            return standing
+        return self._replace(standing, candidate)
+
+    def resume(self, candidate: Record, now: int) -> Record | None:
+        """Claim an abandoned operation for recovery, whatever its request: 1 write.
+
+        Returns:
+            The record with its stored request, or None if it is not due any more.
+        """
+        try:
+            return self._update(candidate.id, _RESUME, _DUE, _claim_values(candidate, now))
+        except _ConditionFailed as failed:
+            standing = _record(failed.item) if failed.item else None
+            return standing if standing and standing.owner == candidate.owner else None
+
+    def get(self, id_: str) -> Record | None:
+        """Read a record, strongly consistently: 1 read unit while it is small."""
+        item = self._get(id_)
+        return _record(item) if item else None
+
+    def checkpoint(self, record: Record, step: str, result: str, lease_until: int) -> None:
+        """Keep a step's result and lengthen the lease: 1 write.
+
+        Raises:
+            Fenced: if the record is not the owner's any more.
+        """
+        self._write_mine(
+            record,
+            "SET steps.#step = :result, lease_until = :lease_until",
+            {"result": result, "lease_until": lease_until},
+            {"#step": step},
+        )
+
+    def fail(self, record: Record, response: StoredResponse) -> Record:
+        """Decide that the operation fails for good, before its steps are undone: 1 write.
+
+        Raises:
+            Fenced: if the record is not the owner's any more.
+        """
+        description, body = response.pack()
+        return self._write_mine(record, "SET failure = :failure", {"failure": {**description, "body": body}})
+
+    def release(self, record: Record, *, due: int, error: str) -> Record:
+        """Let another attempt start at once; ``due`` is when recovery may: 1 write. Steps and operation id stay.
+
+        Raises:
+            Fenced: if the record is not the owner's any more.
+        """
+        return self._write_mine(
+            record,
+            "SET #status = :status, lease_until = :due, last_error = :error",
+            {"status": Status.RELEASED, "due": due, "error": error},
+        )
+
+    def complete(
+        self, record: Record, response: StoredResponse, *, expires_at_seconds: int, rows: Sequence[Row] = ()
+    ) -> Record:
+        """Keep the final response, and the business rows in the same transaction.
+
+        1 write, doubled by rows; 1 more for each 25 parts (390 KB each) of a body that is too large for the record.
+        There is no condition on the lease: a late owner whom nobody replaced may still commit.
+
+        Raises:
+            Fenced: if the record is not the owner's any more.
+            RowTaken: if a row belongs to another operation; nothing was written.
+        """
+        description, body = response.pack()
+        if len(body) > _INLINE_LIMIT:
+            description["parts"] = self._write_parts(record, body, expires_at_seconds)
+        else:
+            description["body"] = body
+        update = self._mine(
+            record,
+            "SET #status = :status, #response = :response, expires_at = :expires_at "
+            "REMOVE recovery_shard, #request, failure, last_error",
+            {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds},
+        )
+        completed = replace(
+            record, status=Status.COMPLETED, response=description, expires_at=expires_at_seconds, request=None
+        )
+        try:
+            if rows:
+                self._transact(update, rows, record.operation_id)
+            else:
+                self._call(self._client.update_item, **update)
+        except _ConditionFailed as failed:
+            _unless_done(failed, completed)
+        return completed
+
+    def response(self, record: Record) -> StoredResponse:
+        """Load the response of a completed record: no read, or 1 for each 40 parts of a large body."""
+        if record.response is None:
+            raise ValueError(f"the record {record.id} has no response")
+        body = record.response.get("body")
+        if body is None:
+            body = self._read_parts(record, record.response["parts"])
+        return StoredResponse.unpack(record.response, body)
+
+    def due(self, now: int) -> Iterator[str]:
+        """Ids of the unfinished, recoverable operations whose lease has lapsed: 1 query a shard, eventually consistent.
+
+        ``now`` beyond every lease lists them all, parked ones included.
+        """
+        for shard in _SHARDS:
+            pages = self._client.get_paginator("query").paginate(
+                TableName=self.table,
+                IndexName="recovery",
+                **_expressions(
+                    {"KeyConditionExpression": "recovery_shard = :shard AND lease_until < :now"},
+                    {"shard": shard, "now": now},
+                ),
+            )
+            yield from (item["id"]["S"] for page in pages for item in page["Items"])
+
+    def unpark(self, id_: str, now: int) -> bool:
+        """Make an operation due for recovery now, with all its attempts before it: 1 write.
+
+        Returns:
+            False if there is no unfinished operation with this id, or it is running.
+        """
+        try:
+            self._update(
+                id_,
+                "SET lease_until = :now, recoveries = :none",
+                "#status = :released AND attribute_exists(recovery_shard)",
+                {"now": now, "none": 0, "released": Status.RELEASED},
+            )
+        except _ConditionFailed:
+            return False
+        return True
+
+    def _replace(self, expired: Record, candidate: Record) -> Record:
+        claimed = replace(candidate, attempt=expired.attempt + 1)
+        shard = {"recovery_shard": candidate.id[0]} if candidate.request is not None else {}
+        try:
+            self._call(
+                self._client.put_item,
+                TableName=self.table,
+                Item=_encode({**_item(claimed), **shard}),
+                **_expressions(
+                    {"ConditionExpression": _STILL_THE_ONE_SEEN},
+                    {"owner": expired.owner, "expires_at": expired.expires_at},
+                ),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except _ConditionFailed as failed:
+            return _record(failed.item or {})
+        return claimed
+
+    def _write_mine(
+        self, record: Record, update: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
+    ) -> Record:
+        try:
+            reply = self._call(self._client.update_item, **self._mine(record, update, values, names))
+        except _ConditionFailed as failed:
+            return _unless_done(failed, replace(record, status=values.get("status", record.status)))
+        return _record(_decode(reply["Attributes"]))
+
+    def _mine(
+        self, record: Record, update: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        values = {**values, "owner": record.owner, "processing": Status.PROCESSING}
+        return self._update_request(record.id, update, _MINE, values, names)
+
+    def _update(self, id_: str, update: str, condition: str, values: Mapping[str, Any]) -> Record:
+        reply = self._call(self._client.update_item, **self._update_request(id_, update, condition, values))
+        return _record(_decode(reply["Attributes"]))
+
+    def _update_request(
+        self, id_: str, update: str, condition: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        return {
+            "TableName": self.table,
+            "Key": _encode({"id": id_}),
+            **_expressions({"UpdateExpression": update, "ConditionExpression": condition}, values, names),
+            "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def _transact(self, update: dict[str, Any], rows: Sequence[Row], operation_id: str) -> None:
+        del update["ReturnValues"]
+        puts = [{"Put": _put(row, operation_id)} for row in rows]
+        try:
+            self._call(
+                self._client.transact_write_items,
+                TransactItems=[{"Update": update}, *puts],
+                ClientRequestToken=str(uuid4()),
+            )
+        except _TransactionCanceled as canceled:
+            record_reason, *row_reasons = canceled.reasons
+            if record_reason["Code"] == "ConditionalCheckFailed":
+                raise _ConditionFailed(_decode(record_reason.get("Item") or {}) or None) from None
+            for row, reason in zip(rows, row_reasons, strict=True):
+                if reason["Code"] == "ConditionalCheckFailed":
+                    raise RowTaken(row) from None
+            raise
+
+    def _write_parts(self, record: Record, body: bytes, expires_at_seconds: int) -> int:
+        parts = [body[start : start + _PART_SIZE] for start in range(0, len(body), _PART_SIZE)]
+        puts = [
+            {"PutRequest": {"Item": _encode({"id": part_id, "body": part, "expires_at": expires_at_seconds})}}
+            for part_id, part in zip(_part_ids(record, len(parts)), parts, strict=True)
+        ]
+        for start in range(0, len(puts), _BATCH_SIZE):
+            self._until_done(self._client.batch_write_item, puts[start : start + _BATCH_SIZE], "UnprocessedItems")
+        return len(parts)
+
+    def _read_parts(self, record: Record, count: int) -> bytes:
+        ids = _part_ids(record, count)
+        request = {"Keys": [_encode({"id": part_id}) for part_id in ids], "ConsistentRead": True}
+        items = self._until_done(self._client.batch_get_item, request, "UnprocessedKeys")
+        bodies = {item["id"]: item["body"] for item in items}
+        if len(bodies) < count:
+            raise Unavailable("A part of the stored response is missing.")
+        return b"".join(bodies[part_id] for part_id in ids)
+
+    def _until_done(self, operation: Callable[..., Any], batch: Any, left_over: str) -> list[Item]:
+        """Send a batch again until DynamoDB has processed all of it."""
+        items: list[Item] = []
+        for pause in (*_CONFLICT_PAUSES, None):
+            reply = self._call(operation, RequestItems={self.table: batch})
+            items += [_decode(item) for item in reply.get("Responses", {}).get(self.table, [])]
+            if not reply.get(left_over):
+                return items
+            batch = reply[left_over][self.table]
+            if pause is not None:
+                self._clock.sleep(pause)
+        raise Unavailable("DynamoDB did not process a whole batch.")
+
+
+class _TransactionCanceled(Exception):
+    def __init__(self, reasons: Sequence[Any]) -> None:
+        super().__init__(", ".join(reason.get("Code", "None") for reason in reasons))
+        self.reasons = reasons
+
+
+def _translate(error: ClientError) -> Exception:
+    code = error.response["Error"]["Code"]
+    if code == "ConditionalCheckFailedException":
+        return _ConditionFailed(_decode(error.response.get("Item", {})) or None)
+    if code == "TransactionCanceledException":
+        reasons = error.response.get("CancellationReasons", [])
+        codes = {reason.get("Code") for reason in reasons}
+        if "ConditionalCheckFailed" in codes or not codes & _UNAVAILABLE:
+            return _TransactionCanceled(reasons)
+        return Unavailable("DynamoDB cannot run the transaction now.")
+    if code in _UNAVAILABLE:
+        return Unavailable("DynamoDB refuses for now.")
+    return error
+
+
+def _conflicts(error: ClientError) -> bool:
+    """Whether nothing is wrong except that a transaction held an item."""
+    if error.response["Error"]["Code"] == "TransactionConflictException":
+        return True
+    codes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+    return _CONFLICT in codes and "ConditionalCheckFailed" not in codes
+
+
+def _unless_done(failed: _ConditionFailed, done: Record) -> Record:
+    """The write that met its own effect is done: its acknowledgement was lost, and the SDK sent it again."""
+    standing = _record(failed.item) if failed.item else None
+    if standing is None or (standing.owner, standing.status) != (done.owner, done.status):
+        raise Fenced(standing) from None
+    return standing
+
+
+def _put(row: Row, operation_id: str) -> dict[str, Any]:
+    return {
+        "TableName": row.table,
+        "Item": _encode({**row.item, "operation_id": operation_id}),
+        **_expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id}),
+    }
+
+
+def _claim_values(candidate: Record, now: int) -> dict[str, Any]:
+    return {
+        "processing": Status.PROCESSING,
+        "completed": Status.COMPLETED,
+        "owner": candidate.owner,
+        "lease_until": candidate.lease_until,
+        "expires_at": candidate.expires_at,
+        "now": now,
+        "now_seconds": now // 1000,
+        "one": 1,
+    }
+
+
+def _part_ids(record: Record, count: int) -> list[str]:
+    return [f"{record.id}#{record.owner}#{number}" for number in range(count)]
+
+
+def _expressions(
+    expressions: Mapping[str, str], values: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Add to expressions the names (``#status`` stands for ``status``) and values that they mention."""
+    text = " ".join(expressions.values())
+    all_names = {f"#{name}": name for name in re.findall(r"#(\w+)", text)} | dict(names or {})
+    return {
+        **{kind: " ".join(expression.split()) for kind, expression in expressions.items()},
+        **({"ExpressionAttributeNames": all_names} if all_names else {}),
+        "ExpressionAttributeValues": _encode({f":{name}": value for name, value in values.items()}),
+    }
+
+
+def _item(record: Record) -> Item:
+    return {name: value for name, value in vars(record).items() if value is not None}
+
+
+def _record(item: Item) -> Record:
+    fields = {name: item[name] for name in Record.__dataclass_fields__ if name in item}
+    return Record(**{**fields, "status": Status(fields["status"])})
+
+
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+
+def _encode(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _serializer.serialize(value) for name, value in item.items()}
+
+
+def _decode(item: Any) -> Item:
+    return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as int and binary as bytes: the SDK's own wrappers stop here."""
+    match value:
+        case Decimal():
+            return int(value)
+        case Binary():
+            return value.__bytes__()
+        case dict():
+            return {name: _plain(member) for name, member in value.items()}
+        case list():
+            return [_plain(member) for member in value]
+    return value

@@ -1,0 +1,1 @@
+"""The business logic: replace it with your own."""

@@ -1,0 +1,56 @@
+"""Where the things that were provisioned are kept, each for its principal."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+
+from idempotency.problems import Problem
+from idempotency.response import Row
+
+
+class Rows(Protocol):
+    """The table of business rows; `idempotency.store.Rows` is one."""
+
+    def get(self, id_: str) -> dict[str, Any] | None:
+        """Read a row."""
+
+    def row(self, item: Mapping[str, Any], conflict: Problem | None = None) -> Row:
+        """Describe a row to be written with an operation's completion."""
+
+    def reserve(self, row: Row, operation_id: str) -> None:
+        """Write a row ahead of the completion, unless another operation has."""
+
+    def give_back(self, id_: str, operation_id: str) -> None:
+        """Delete a row that the operation reserved."""
+
+
+class Resources:
+    """Servers, campaigns and the domains that these route.
+
+    Args:
+        rows: the table they are kept in.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def row(self, kind: str, resource: Mapping[str, Any], principal: str) -> Row:
+        """Describe the row of a resource, whose ``id`` is unique among its kind."""
+        return self.rows.row({"id": _row_id(kind, resource["id"]), "principal": principal, "resource": resource})
+
+    def get(self, kind: str, id_: str, principal: str) -> dict[str, Any]:
+        """Read a resource of a principal.
+
+        Raises:
+            NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
+        """
+        row = self.rows.get(_row_id(kind, id_))
+        if row is None or row["principal"] != principal:
+            raise NotFoundError(f"There is no {kind} {id_}.")
+        resource: dict[str, Any] = row["resource"]
+        return resource
+
+
+def _row_id(kind: str, id_: str) -> str:
+    return f"{kind}#{id_}"

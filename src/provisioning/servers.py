@@ -1,0 +1,75 @@
+"""Provision a server, once."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from idempotency.operation import Operation
+from idempotency.response import Completion
+from provisioning.resources import Resources
+
+REGIONS = {"eu-west": "eu-west-1", "eu-central": "eu-central-1", "us-east": "us-east-1", "us-west": "us-west-2"}
+"""Our regions → AWS regions."""
+SIZES = {"small": "t4g.small", "medium": "t4g.medium", "large": "t4g.large"}
+"""Our sizes → EC2 instance types (arm64)."""
+
+
+@dataclass(frozen=True)
+class ServerRequest:
+    """The body of ``POST /v1/servers/provision``.
+
+    Args:
+        region: one of `REGIONS`.
+        size: one of `SIZES`.
+    """
+
+    region: str
+    size: str
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "required": ["region", "size"],
+        "additionalProperties": False,
+        "properties": {
+            "region": {"type": "string", "enum": list(REGIONS)},
+            "size": {"type": "string", "enum": list(SIZES)},
+        },
+    }
+
+
+class Provider(Protocol):
+    """Whatever servers come from."""
+
+    def provision(self, server: ServerRequest, operation: Operation) -> dict[str, str]:
+        """Provision the server of an operation; again in a later attempt, it is the same server.
+
+        Returns:
+            What the server's representation says of it beside id, region and size; ``status`` at least.
+
+        Raises:
+            Retryable: if it cannot be done now.
+        """
+
+
+class RecordProvider:
+    """Provisions nothing: the row in the table is the server. Costs nothing, and needs no rights."""
+
+    def provision(self, server: ServerRequest, operation: Operation) -> dict[str, str]:  # noqa: ARG002
+        """See `Provider`."""
+        return {"status": "provisioned"}
+
+
+def provision(server: ServerRequest, operation: Operation, provider: Provider, resources: Resources) -> Completion:
+    """Provision a server; its row and the operation's completion are one transaction."""
+    details = provider.provision(server, operation)
+    representation = {
+        "id": f"srv-{operation.key('server')}",
+        "region": server.region,
+        "size": server.size,
+        **details,
+    }
+    return Completion(
+        201,
+        representation,
+        headers={"Location": f"{operation.request.base_path}/v1/servers/{representation['id']}"},
+        rows=[resources.row("server", representation, operation.principal)],
+    )
