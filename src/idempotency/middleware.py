@@ -119,7 +119,7 @@ def _field_errors(errors: Iterable[fastjsonschema.JsonSchemaValueException]) -> 
                 known = error.definition["properties"]
                 found = {f"{pointer}/{name}": "is not known here" for name in error.value if name not in known}
             case _:
-                found = {pointer: error.message.removeprefix(error.name).strip()}
+                found = {pointer: error.message.removeprefix(str(error.name)).strip()}
         details = found | details
     return [{"pointer": pointer, "detail": detail} for pointer, detail in details.items()]
 
