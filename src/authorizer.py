@@ -1,0 +1,63 @@
+"""Lambda entry point of the gateway's authorizer: a bearer token → the principal that every key is scoped by."""
+
+import os
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+logger = Logger()
+
+# Together less than the function's timeout.
+dynamodb = boto3.client(
+    "dynamodb",
+    config=Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2}),
+)
+
+_NOBODY = "nobody"
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
+    """Answer a TOKEN authorizer event with a policy for the whole stage, which the gateway caches by token.
+
+    Raises:
+        ClientError, BotoCoreError: if DynamoDB cannot tell; the gateway answers 500, and lets nobody in.
+
+    Source: API Gateway, "Input to an API Gateway Lambda authorizer", "Output from an API Gateway Lambda authorizer".
+    """
+    token = event["authorizationToken"].partition(" ")[2]
+    found = dynamodb.get_item(
+        TableName=os.environ["TOKENS_TABLE"],
+        Key={"id": {"S": sha256(token.encode()).hexdigest()}},
+        ProjectionExpression="principal, expires_at, revoked_at",
+    )
+    principal = _principal(found.get("Item", {}))
+    if principal == _NOBODY:
+        logger.info("token refused")
+    return _policy(principal, event["methodArn"])
+
+
+def _principal(token: "dict[str, AttributeValueTypeDef]") -> str:
+    """Whose a token is; `_NOBODY`'s if it is unknown, revoked or expired: DynamoDB deletes an expired one late."""
+    if "principal" not in token or "revoked_at" in token or int(token["expires_at"]["N"]) <= time.time():
+        return _NOBODY
+    return token["principal"]["S"]
+
+
+def _policy(principal: str, method_arn: str) -> dict[str, Any]:
+    # arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH
+    api, stage = method_arn.split("/", 2)[:2]
+    statement = {
+        "Effect": "Deny" if principal == _NOBODY else "Allow",
+        "Action": "execute-api:Invoke",
+        "Resource": f"{api}/{stage}/*",
+    }
+    return {"principalId": principal, "policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
