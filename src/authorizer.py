@@ -21,8 +21,6 @@ dynamodb = boto3.client(
     config=Config(connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 2}),
 )
 
-_NOBODY = "nobody"
-
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
@@ -40,24 +38,25 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
         ProjectionExpression="principal, expires_at, revoked_at",
     )
     principal = _principal(found.get("Item", {}))
-    if principal == _NOBODY:
+    if principal is None:
         logger.info("token refused")
     return _policy(principal, event["methodArn"])
 
 
-def _principal(token: "dict[str, AttributeValueTypeDef]") -> str:
-    """Whose a token is; `_NOBODY`'s if it is unknown, revoked or expired: DynamoDB deletes an expired one late."""
+def _principal(token: "dict[str, AttributeValueTypeDef]") -> str | None:
+    """Whose a token is; None if it is unknown, revoked or expired: DynamoDB deletes an expired one late."""
     if "principal" not in token or "revoked_at" in token or int(token["expires_at"]["N"]) <= time.time():
-        return _NOBODY
+        return None
     return token["principal"]["S"]
 
 
-def _policy(principal: str, method_arn: str) -> dict[str, Any]:
+def _policy(principal: str | None, method_arn: str) -> dict[str, Any]:
     # arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/METHOD/PATH
     api, stage = method_arn.split("/", 2)[:2]
     statement = {
-        "Effect": "Deny" if principal == _NOBODY else "Allow",
+        "Effect": "Allow" if principal else "Deny",
         "Action": "execute-api:Invoke",
         "Resource": f"{api}/{stage}/*",
     }
-    return {"principalId": principal, "policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
+    # The gateway refuses an answer without a principal, even one that denies.
+    return {"principalId": principal or "nobody", "policyDocument": {"Version": "2012-10-17", "Statement": [statement]}}
