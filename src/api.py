@@ -10,6 +10,7 @@ import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
@@ -21,12 +22,17 @@ from idempotency.problems import as_problem
 from idempotency.request import principal
 from idempotency.signals import Signals
 from idempotency.store import Rows, Store
-from provisioning import servers
+from provisioning import campaigns, servers
+from provisioning.dns import Dns
 from provisioning.ec2 import Ec2Provider
+from provisioning.funnels import Funnels
 from provisioning.resources import Resources
 
 # A refused request counts nothing, and that is no cause for a warning.
 warnings.filterwarnings("ignore", "No application metrics to publish")
+
+# Seconds for which the token of MyFunnelAPI is kept before it is read again.
+_SECRET_MAX_AGE = 300
 
 logger = Logger()
 metrics = Metrics()
@@ -60,6 +66,22 @@ def provider() -> servers.Provider:
     return Ec2Provider() if os.environ.get("SERVER_PROVIDER") == "ec2" else servers.RecordProvider()
 
 
+@cache
+def funnels() -> Funnels:
+    """Where landing pages come from."""
+    secrets = SecretsProvider(boto_config=Config(connect_timeout=1, read_timeout=2))
+    return Funnels(
+        os.environ["MYFUNNEL_API_URL"],
+        lambda: str(secrets.get(os.environ["MYFUNNEL_SECRET_ID"], max_age=_SECRET_MAX_AGE)),
+    )
+
+
+@cache
+def dns() -> Dns:
+    """The zone that campaigns are routed in."""
+    return Dns(os.environ["DNS_ZONE_ID"])
+
+
 def recoverable() -> Policy:
     """The policy of operations with effects elsewhere: finished by recovery if the client never comes back."""
     return Policy(recoverable=True)
@@ -75,6 +97,18 @@ def provision_server() -> Response[Any]:
 def get_server(server_id: str) -> dict[str, Any]:
     """Show a server of the caller's."""
     return resources().get("server", server_id, principal(app.current_event))
+
+
+@app.post("/v1/campaigns", middlewares=[Idempotent(lifecycle, campaigns.CampaignRequest, recoverable)])
+def launch_campaign() -> Response[Any]:
+    """Launch a campaign."""
+    return campaigns.launch(app.context["body"], app.context["operation"], resources(), funnels(), dns())
+
+
+@app.get("/v1/campaigns/<campaign_id>")
+def get_campaign(campaign_id: str) -> dict[str, Any]:
+    """Show a campaign of the caller's."""
+    return resources().get("campaign", campaign_id, principal(app.current_event))
 
 
 @app.exception_handler([Exception, NotFoundError])  # type: ignore[untyped-decorator]

@@ -8,6 +8,7 @@ Source: DynamoDB developer guide, "Condition expressions", "Working with items",
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -146,27 +147,21 @@ class Rows(_Table):
         return Row(self.table, item, conflict)
 
     def reserve(self, row: Row, operation_id: str) -> None:
-        """Insert a row ahead of the completion; again by the same operation is no error.
+        """Insert a row ahead of the completion: 1 write. Again by the same operation is no error.
 
         Raises:
-            RowTaken: if the row belongs to another operation.
+            Problem: the row's conflict, or `RowTaken` if it has none, if the row belongs to another operation.
         """
         try:
             self._call(self._client.put_item, **_put(row, operation_id))
         except _ConditionFailed:
-            raise RowTaken(row) from None
+            raise row.conflict or RowTaken(row) from None
 
-    def give_back(self, id_: str, operation_id: str) -> None:
-        """Delete a row if it belongs to the operation; again is no error."""
-        try:
-            self._call(
-                self._client.delete_item,
-                TableName=self.table,
-                Key=_encode({"id": id_}),
-                **_expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id}),
-            )
-        except _ConditionFailed:
-            return
+    def give_back(self, row: Row, operation_id: str) -> None:
+        """Delete a row of the operation: 1 write. Again, or if it belongs to another operation, is no error."""
+        condition = _expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id})
+        with suppress(_ConditionFailed):
+            self._call(self._client.delete_item, TableName=row.table, Key=_encode({"id": row.item["id"]}), **condition)
 
 
 class Store(_Table):

@@ -21,7 +21,7 @@ class Rows(Protocol):
     def reserve(self, row: Row, operation_id: str) -> None:
         """Write a row ahead of the completion, unless another operation has."""
 
-    def give_back(self, id_: str, operation_id: str) -> None:
+    def give_back(self, row: Row, operation_id: str) -> None:
         """Delete a row that the operation reserved."""
 
 
@@ -33,11 +33,31 @@ class Resources:
     """
 
     def __init__(self, rows: Rows) -> None:
-        self.rows = rows
+        self._rows = rows
 
-    def row(self, kind: str, resource: Mapping[str, Any], principal: str) -> Row:
-        """Describe the row of a resource, whose ``id`` is unique among its kind."""
-        return self.rows.row({"id": _row_id(kind, resource["id"]), "principal": principal, "resource": resource})
+    def row(self, kind: str, resource: Mapping[str, Any], principal: str, conflict: Problem | None = None) -> Row:
+        """Describe the row of a resource.
+
+        Args:
+            kind: what it is.
+            resource: its representation; ``id`` is unique among its kind.
+            principal: whose it is.
+            conflict: what to answer if another operation holds this id.
+        """
+        item = {"id": _row_id(kind, resource["id"]), "principal": principal, "resource": resource}
+        return self._rows.row(item, conflict)
+
+    def reserve(self, row: Row, operation_id: str) -> None:
+        """Write a row ahead of the operation's completion; again by the same operation is no error.
+
+        Raises:
+            Problem: the row's conflict, if another operation holds its id.
+        """
+        self._rows.reserve(row, operation_id)
+
+    def give_back(self, row: Row, operation_id: str) -> None:
+        """Delete a row that the operation reserved; again is no error."""
+        self._rows.give_back(row, operation_id)
 
     def get(self, kind: str, id_: str, principal: str) -> dict[str, Any]:
         """Read a resource of a principal.
@@ -45,7 +65,7 @@ class Resources:
         Raises:
             NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
         """
-        row = self.rows.get(_row_id(kind, id_))
+        row = self._rows.get(_row_id(kind, id_))
         if row is None or row["principal"] != principal:
             raise NotFoundError(f"There is no {kind} {id_}.")
         resource: dict[str, Any] = row["resource"]

@@ -1,0 +1,89 @@
+"""Set up a campaign across services, once: its landing page, then the DNS record that leads there."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from idempotency.operation import Operation
+from idempotency.problems import Problem
+from idempotency.response import Completion
+from provisioning.dns import Dns
+from provisioning.funnels import Funnels
+from provisioning.resources import Resources
+
+
+@dataclass(frozen=True)
+class CampaignRequest:
+    """The body of ``POST /v1/campaigns``.
+
+    Args:
+        name: what people call the campaign; 1 to 100 characters.
+        domain: the host name that leads to its landing page, in lower case.
+    """
+
+    name: str
+    domain: str
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "required": ["name", "domain"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 100},
+            "domain": {
+                "type": "string",
+                "maxLength": 253,
+                "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]{2,63}$",
+            },
+        },
+    }
+
+
+def launch(
+    campaign: CampaignRequest, operation: Operation, resources: Resources, funnels: Funnels, dns: Dns
+) -> Completion:
+    """Launch a campaign; each step is undone if a later one fails for good.
+
+    The domain is reserved before anything else exists: two campaigns that want it at once do not both get a landing
+    page, and neither diverts the other's traffic.
+    """
+    id_ = f"cmp-{operation.key('campaign')}"
+    domain = {"id": campaign.domain, "campaign_id": id_}
+    reservation = resources.row("domain", domain, operation.principal, conflict=_taken(campaign))
+    operation.step(
+        "domain",
+        lambda: resources.reserve(reservation, operation.id),
+        undo=lambda _: resources.give_back(reservation, operation.id),
+    )
+    funnel = operation.step(
+        "landing page",
+        lambda: funnels.create(campaign.name, campaign.domain, operation.key("landing page")),
+        undo=lambda funnel: funnels.delete(funnel["id"]),
+    )
+    operation.step(
+        "dns",
+        lambda: dns.route(campaign.domain, funnel["hostname"]),
+        undo=lambda _: dns.unroute(campaign.domain, funnel["hostname"]),
+    )
+    representation = {
+        "id": id_,
+        "name": campaign.name,
+        "domain": campaign.domain,
+        "status": "live",
+        "funnel_id": funnel["id"],
+        "landing_page_url": f"https://{campaign.domain}/",
+    }
+    return Completion(
+        201,
+        representation,
+        headers={"Location": f"{operation.request.base_path}/v1/campaigns/{id_}"},
+        rows=[resources.row("campaign", representation, operation.principal), reservation],
+    )
+
+
+def _taken(campaign: CampaignRequest) -> Problem:
+    return Problem(
+        "domain-taken",
+        f"Another campaign routes {campaign.domain}.",
+        status=409,
+        title="The domain is taken",
+    )

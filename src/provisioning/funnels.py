@@ -1,0 +1,105 @@
+"""MyFunnelAPI: landing pages."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import fastjsonschema
+import urllib3
+
+from idempotency.problems import Problem, Retryable
+
+_FUNNEL = fastjsonschema.compile(
+    {
+        "type": "object",
+        "required": ["id", "hostname"],
+        "properties": {"id": {"type": "string", "minLength": 1}, "hostname": {"type": "string", "minLength": 1}},
+    },
+    use_default=False,
+)
+_RETRYABLE = frozenset({409, 425, 429})
+_DEFAULT_PAUSE = 5
+_LONGEST_PAUSE = 300
+
+
+class Funnel(TypedDict):
+    """A landing page.
+
+    Args:
+        id: what MyFunnelAPI calls it.
+        hostname: where it is served.
+    """
+
+    id: str
+    hostname: str
+
+
+class Funnels:
+    """Client of MyFunnelAPI.
+
+    Every call carries an idempotency key or is idempotent by itself, so a connection that breaks is tried again.
+
+    Args:
+        base_url: where MyFunnelAPI is.
+        secret: returns the bearer token; called at each request, so that a rotated one is picked up.
+    """
+
+    def __init__(self, base_url: str, secret: Callable[[], str]) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._secret = secret
+        retries = urllib3.Retry(
+            connect=2, read=1, status=0, redirect=0, other=0, allowed_methods=None, backoff_factor=0.1
+        )
+        self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=3), retries=retries)
+
+    def create(self, name: str, domain: str, key: str) -> Funnel:
+        """Create a landing page; again with the same key, it is the same one.
+
+        Raises:
+            Retryable: if MyFunnelAPI cannot do it now, or its answer makes no sense.
+            Problem: ``funnel-rejected`` (422) if it never will.
+        """
+        answer = self._request("POST", "/v1/funnels", {"Idempotency-Key": key}, {"name": name, "domain": domain})
+        try:
+            funnel = _FUNNEL(json.loads(answer.data))
+        except (ValueError, fastjsonschema.JsonSchemaException) as error:
+            raise Retryable(f"MyFunnelAPI answered {answer.status} with no funnel.", _DEFAULT_PAUSE) from error
+        return {"id": funnel["id"], "hostname": funnel["hostname"]}
+
+    def delete(self, id_: str) -> None:
+        """Delete a landing page; one that is gone already is no error.
+
+        Raises:
+            Retryable: if MyFunnelAPI cannot do it now.
+            Problem: ``funnel-rejected`` (422) if it never will.
+        """
+        self._request("DELETE", f"/v1/funnels/{id_}", gone=True)
+
+    def _request(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None, *, gone: bool = False
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            answer = self._http.request(
+                method,
+                f"{self._base_url}{path}",
+                headers={"Authorization": f"Bearer {self._secret()}", **(headers or {})},
+                json=body,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise Retryable("MyFunnelAPI cannot be reached.", _DEFAULT_PAUSE) from error
+        if answer.status in _RETRYABLE or answer.status >= 500:
+            raise Retryable(f"MyFunnelAPI answered {answer.status}.", _pause(answer))
+        if answer.status >= 300 and not (gone and answer.status in {404, 410}):
+            raise Problem(
+                "funnel-rejected",
+                f"MyFunnelAPI rejected the landing page ({answer.status}).",
+                status=422,
+                title="The landing page was rejected",
+            )
+        return answer
+
+
+def _pause(answer: urllib3.BaseHTTPResponse) -> int:
+    """Seconds to wait, as the answer asks for (RFC 9110, section 10.2.3)."""
+    seconds = answer.headers.get("Retry-After", "")
+    return min(int(seconds), _LONGEST_PAUSE) if seconds.isdecimal() else _DEFAULT_PAUSE
