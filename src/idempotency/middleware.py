@@ -80,8 +80,7 @@ class Idempotent(BaseMiddlewareHandler[ApiGatewayResolver]):
         return response
 
     def _key(self, event: APIGatewayProxyEvent, policy: Policy) -> str:
-        headers = {name.lower(): values for name, values in (event.multi_value_headers or {}).items()}
-        key = parse_key(headers.get("idempotency-key", ()), policy.key_format)
+        key = parse_key(_header_values(event, "idempotency-key"), policy.key_format)
         if key is None and policy.key_required:
             raise Problem("key-missing", "Send an Idempotency-Key of your own with each new request; a UUID, say.")
         # Without a key, the operation still has its steps and its recovery; only no retry ever finds it.
@@ -100,6 +99,13 @@ class Idempotent(BaseMiddlewareHandler[ApiGatewayResolver]):
             raise Problem(
                 "body-invalid", "The body does not match its schema.", errors=_field_errors(invalid.errors)
             ) from invalid
+
+
+def _header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
+    """All values of a header; an event made by hand may have them in the single-value form only."""
+    single = {header: [value] for header, value in event.headers.items()}
+    headers = event.multi_value_headers or single
+    return [value for header, values in headers.items() if header.lower() == name for value in values]
 
 
 def _construct(body: Callable[..., Body], fields: dict[str, Any]) -> Body:

@@ -97,9 +97,8 @@ class Request:
 
     def pack(self) -> bytes:
         """Compress what is needed to run the request again: no header but its content type, so never the token."""
-        fields = {**self.__dict__, "body": base64.b64encode(self.body).decode()}
-        kept = {name: fields[name] for name in self.__dataclass_fields__}
-        return zlib.compress(json.dumps(kept).encode())
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return zlib.compress(json.dumps({**kept, "body": base64.b64encode(self.body).decode()}).encode())
 
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
