@@ -32,6 +32,8 @@ from idempotency.store import Fenced, RowTaken, Store, Unavailable
 # Milliseconds between two looks at a record: most operations end within the first few.
 _HOLD_PAUSES = (100, 160, 260, 410, 650)
 _LONGEST_HOLD_PAUSE = 1_000
+# Milliseconds that a held request keeps for its answer.
+_TIME_TO_ANSWER = 1_000
 # Seconds between two attempts of recovery at most.
 _LONGEST_RECOVERY_PAUSE = 900
 _CACHE_ENTRY_OVERHEAD = 1_024
@@ -123,7 +125,7 @@ class Lifecycle:
             Problem: ``in-progress`` (409), ``key-reused`` (422) or ``unavailable`` (503).
         """
         started = self.clock.now()
-        hold_until = min(started + min(wait, policy.hold_limit) * 1000, deadline - policy.guard * 1000)
+        hold_until = min(started + min(wait, policy.hold_limit) * 1000, deadline - _TIME_TO_ANSWER)
         id_ = record_id(request.principal, request.method, request.route, key)
         owner = str(uuid4())
         pauses = chain(_HOLD_PAUSES, repeat(_LONGEST_HOLD_PAUSE))

@@ -47,7 +47,8 @@ class Policy:
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
         clock_skew: seconds by which the clocks of two workers may differ; added to each lease.
-        guard: seconds that an attempt must have left to start anything; with less it is released.
+        guard: seconds that an attempt must have left to begin, or to begin a step: as long as the slowest call may take.
+            With less it is released, and the next attempt goes on from there.
         abandoned_ttl: seconds for which an operation that never completed is kept, so that a late retry still
             resumes it under the same downstream keys.
         keep_headers: lower-case names of the response headers to store.
@@ -67,7 +68,7 @@ class Policy:
     max_body: int = 128 * 1024
     lease: int | None = None
     clock_skew: int = 2
-    guard: int = 2
+    guard: int = 4
     abandoned_ttl: int = 7 * 24 * 3600
     keep_headers: frozenset[str] = KEPT_HEADERS
 

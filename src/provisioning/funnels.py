@@ -37,7 +37,8 @@ class Funnel(TypedDict):
 class Funnels:
     """Client of MyFunnelAPI.
 
-    Every call carries an idempotency key or is idempotent by itself, so a connection that breaks is tried again.
+    Every call carries an idempotency key or is idempotent by itself, so a connection that cannot be made is tried
+    again here; anything slower is left to the next attempt, which goes on from the last checkpoint.
 
     Args:
         base_url: where MyFunnelAPI is.
@@ -47,9 +48,7 @@ class Funnels:
     def __init__(self, base_url: str, secret: Callable[[], str]) -> None:
         self._base_url = base_url.rstrip("/")
         self._secret = secret
-        retries = urllib3.Retry(
-            connect=2, read=1, status=0, redirect=0, other=0, allowed_methods=None, backoff_factor=0.1
-        )
+        retries = urllib3.Retry(connect=1, read=0, status=0, redirect=0, other=0, allowed_methods=None)
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=3), retries=retries)
 
     def create(self, name: str, domain: str, key: str) -> Funnel:
