@@ -47,7 +47,7 @@ class Policy:
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
         clock_skew: seconds by which the clocks of two workers may differ; added to each lease.
-        guard: seconds that an attempt must have left to begin, or to begin a step: as long as the slowest call may take.
+        guard: seconds that an attempt must have left to begin, or to begin a step: what the slowest call may take.
             With less it is released, and the next attempt goes on from there.
         abandoned_ttl: seconds for which an operation that never completed is kept, so that a late retry still
             resumes it under the same downstream keys.
