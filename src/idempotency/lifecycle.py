@@ -131,19 +131,25 @@ class Lifecycle:
         pauses = chain(_HOLD_PAUSES, repeat(_LONGEST_HOLD_PAUSE))
         held = 0
 
-        record = self._cached(id_, started) or self._claim(id_, owner, request, policy, deadline)
+        def claim() -> Record:
+            return self._claim(id_, owner, request, policy, deadline)
+
+        record = self._cached(id_, started) or claim()
         while record.owner != owner:
-            if record.fingerprint != request.fingerprint:
+            now = self.clock.now()
+            if record.expired(now):
+                record = claim()
+            elif record.fingerprint != request.fingerprint:
                 self._signals.emit(Outcome.KEY_REUSED, record)
                 raise Problem("key-reused", "Use a new Idempotency-Key for a new request.")
-            if record.completed:
+            elif record.completed:
                 return self._replay(record, held)
-            if not record.claimable(self.clock.now()):
+            elif record.claimable(now):
+                record = claim()
+            else:
                 self._pause(record, hold_until, next(pauses), held)
                 held = self.clock.now() - started
-                record = self.store.get(id_) or record
-            if record.claimable(self.clock.now()):
-                record = self._claim(id_, owner, request, policy, deadline)
+                record = self.store.get(id_) or claim()
         return self.perform(record, request, policy, deadline, execute)
 
     def perform(self, record: Record, request: Request, policy: Policy, deadline: int, execute: Execute) -> Reply:
@@ -240,8 +246,9 @@ class Lifecycle:
 
     def _release(self, operation: Operation, result: Result, policy: Policy) -> Reply:
         record = operation.record
-        retry_after = int(result.response.headers.get("Retry-After", ["0"])[0])
-        pause = max(retry_after, min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE))
+        asked = result.response.headers.get("Retry-After", ["0"])[0]
+        backoff = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
+        pause = max(backoff, int(asked) if asked.isdecimal() else 0)
         parked = policy.recoverable and record.recoveries >= policy.max_recoveries
         due = PARKED_UNTIL if parked else self.clock.now() + pause * 1000
         try:
