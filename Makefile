@@ -1,0 +1,83 @@
+# make help lists the targets. All of them set up what they need; nothing is installed outside of this folder.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON3 ?= python3
+SETUP := @$(PYTHON3) tools/setup.py
+RUN := @.venv/bin/python -m
+ENV ?=
+PORT ?= 0
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Make every environment (the other targets make those that they need)
+	$(SETUP) dev sam cloud peers
+
+.PHONY: demo
+demo: ## Play the story on a local cloud: answers lost, retries, duplicates, a crash
+	$(SETUP) dev sam cloud
+	$(RUN) tools.demo
+
+.PHONY: up
+up: ## Start the local stack and leave it running: make up [PORT=4566]
+	$(SETUP) dev sam cloud
+	$(RUN) tools.stack up --port $(PORT)
+
+.PHONY: down
+down: ## Stop the local stack
+	$(SETUP) dev
+	$(RUN) tools.stack down
+
+.PHONY: logs
+logs: ## Show the logs of the local stack's functions as they come
+	$(SETUP) dev
+	$(RUN) tools.logs
+
+.PHONY: token
+token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
+	$(SETUP) dev
+	$(RUN) tools.tokens issue "$(PRINCIPAL)" --env "$(ENV)"
+
+.PHONY: revoke
+revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
+	$(SETUP) dev
+	$(RUN) tools.tokens revoke "$(TOKEN)" --env "$(ENV)"
+
+.PHONY: build
+build: ## Build the artifact
+	$(SETUP) sam
+	@SAM_CLI_TELEMETRY=0 .local/sam/bin/sam build
+
+.PHONY: deploy
+deploy: build ## Deploy to AWS: make deploy ENV=dev
+	@SAM_CLI_TELEMETRY=0 .local/sam/bin/sam deploy --config-env $(or $(ENV),dev)
+
+.PHONY: test
+test: ## Run all tests
+	$(SETUP) dev sam cloud
+	$(RUN) pytest
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no server
+	$(SETUP) dev
+	$(RUN) pytest tests/unit
+
+.PHONY: lint
+lint: ## Check style, types, imports and the template
+	$(SETUP) dev sam
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@PYTHONPATH=src .venv/bin/lint-imports
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .local/sam/bin/sam validate
+
+.PHONY: format
+format: ## Bring the code into shape
+	$(SETUP) dev
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+.PHONY: check
+check: lint test ## Run lint and all tests

@@ -1,0 +1,1 @@
+"""What runs on a developer's machine: the local cloud, the demo, tokens. Nothing here is deployed."""

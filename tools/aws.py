@@ -1,0 +1,20 @@
+"""Clients of the cloud on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+
+REGION = "eu-west-1"
+
+
+def local_client(service: str, endpoint_url: str, region: str = REGION) -> Any:
+    """A client that talks to the local cloud, whatever the environment's own credentials and settings are."""
+    return boto3.client(  # type: ignore[call-overload]
+        service,
+        endpoint_url=endpoint_url,
+        region_name=region,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )

@@ -1,0 +1,26 @@
+"""What samconfig.toml says of an environment."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from tools.errors import ToolError
+from tools.setup import ROOT
+
+SAMCONFIG = ROOT / "samconfig.toml"
+
+
+def deploy_parameters(environment: str) -> dict[str, Any]:
+    """What `sam deploy` is told in an environment.
+
+    Raises:
+        ToolError: if there is no such environment.
+    """
+    config = tomllib.loads(SAMCONFIG.read_text())
+    try:
+        parameters: dict[str, Any] = config[environment]["deploy"]["parameters"]
+    except KeyError:
+        known = ", ".join(name for name in config if name != "version")
+        raise ToolError(f"there is no environment {environment} in samconfig.toml (there are: {known})") from None
+    return parameters

@@ -1,0 +1,103 @@
+"""Environments of this project, made at the first use and brought up to date when uv.lock changes.
+
+    python3 tools/setup.py dev sam cloud
+
+Needs Python 3.11 or later with venv, and no package: it runs before there is any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / ".local"
+ENVIRONMENTS = {"dev": ROOT / ".venv", **{group: LOCAL / group for group in ("sam", "cloud", "peers")}}
+_UV = LOCAL / "uv" / "bin" / "uv"
+
+
+class SetupFailed(Exception):
+    """An environment cannot be made; the message says why, in one line."""
+
+
+def ensure(group: str) -> None:
+    """Make an environment as uv.lock pins it, unless it is that already (some milliseconds).
+
+    Raises:
+        SetupFailed: if uv cannot be installed, or cannot install the packages.
+    """
+    environment = ENVIRONMENTS[group]
+    stamp = environment / ".synced"
+    wanted = _fingerprint(group)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    _ensure_uv()
+    print(f"setting up {environment.relative_to(ROOT)} …", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    selection = [] if group == "dev" else ["--only-group", group]
+    _run(
+        [str(_UV), "sync", "--frozen", "--python", sys.executable, *selection],
+        env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(environment)},
+    )
+    stamp.write_text(wanted)
+    print(f"  done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _ensure_uv() -> None:
+    version = _pinned_uv()
+    if _UV.exists() and version in _output([str(_UV), "--version"]).split():
+        return
+    print(f"installing uv {version} …", file=sys.stderr, flush=True)
+    _run([sys.executable, "-m", "venv", "--clear", str(_UV.parent.parent)])
+    _run([str(_UV.parent / "python"), "-m", "pip", "install", "--quiet", f"uv=={version}"])
+
+
+def _pinned_uv() -> str:
+    import tomllib  # noqa: PLC0415 - before 3.11, the line about Python's version must come first
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return str(project["tool"]["uv"]["required-version"]).removeprefix("==")
+
+
+def _fingerprint(group: str) -> str:
+    pins = (ROOT / "uv.lock").read_bytes() + sys.version.encode() + group.encode()
+    return hashlib.sha256(pins).hexdigest()
+
+
+def _run(command: list[str], env: dict[str, str] | None = None) -> None:
+    try:
+        _output(command, env)
+    except subprocess.CalledProcessError as failed:
+        print(failed.stdout, file=sys.stderr)
+        raise SetupFailed(f"{' '.join(command[:4])} … failed (exit {failed.returncode})") from None
+
+
+def _output(command: list[str], env: dict[str, str] | None = None) -> str:
+    finished = subprocess.run(
+        command, cwd=ROOT, env=env, text=True, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    return finished.stdout
+
+
+def main() -> int:
+    if sys.version_info < (3, 11):  # noqa: UP036 - this is who says so
+        print(f"error: Python 3.11 or later is needed, this is {sys.version.split()[0]}", file=sys.stderr)
+        return 2
+    try:
+        for group in sys.argv[1:]:
+            ensure(group)
+    except SetupFailed as failed:
+        print(f"error: {failed}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the next run goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

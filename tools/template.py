@@ -1,0 +1,45 @@
+"""template.yaml as data: intrinsic functions in their long form, as JSON has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from tools.setup import ROOT
+
+TEMPLATE = ROOT / "template.yaml"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms: `!Ref X` is `{"Ref": "X"}`, `!Sub …` is `{"Fn::Sub": …}`."""
+
+
+def _intrinsic(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(cast(yaml.MappingNode, node), deep=True)
+    if tag == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {tag if tag in {"Ref", "Condition"} else f"Fn::{tag}": value}
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+
+def load(path: Path = TEMPLATE) -> dict[str, Any]:
+    """Read a template."""
+    template: dict[str, Any] = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    return template
+
+
+def drop_deployment_preferences(template: dict[str, Any]) -> None:
+    """Take CodeDeploy out of a template: MiniStack refuses its types, even under a false condition."""
+    resources = template["Resources"].values()
+    functions = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Serverless::Function"]
+    for properties in (template["Globals"]["Function"], *functions):
+        properties.pop("DeploymentPreference", None)
