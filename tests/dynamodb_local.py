@@ -1,0 +1,40 @@
+"""Fixtures for tests that need a real engine: one DynamoDB Local a test session.
+
+Use them by name in a `conftest.py`: `from tests.dynamodb_local import dynamodb_local as dynamodb_local`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+import boto3
+import pytest
+
+from tools import dynamodb_local as tool
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local() -> Iterator[str]:
+    """The endpoint of a DynamoDB Local; where none can be started the test is skipped, but on CI it fails."""
+    try:
+        server = tool.start()
+    except tool.Unavailable as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
+    yield server.endpoint_url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_client(dynamodb_local: str) -> Iterator[DynamoDBClient]:
+    """A client of it."""
+    credentials = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    client = boto3.client("dynamodb", endpoint_url=dynamodb_local, region_name="eu-west-1", **credentials)
+    yield cast("DynamoDBClient", client)
+    client.close()
