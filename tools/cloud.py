@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -16,11 +15,12 @@ from pathlib import Path
 
 from tools.aws import REGION
 from tools.errors import ToolError
+from tools.processes import end_group, is_running
 from tools.setup import ENVIRONMENTS
 
 _HOST = "127.0.0.1"
+_NAME = "ministack"
 _START_TIMEOUT_SECONDS = 60
-_STOP_TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = 
     scratch.mkdir(parents=True)
     with (home / "cloud.log").open("wb") as log:
         process = subprocess.Popen(
-            [ENVIRONMENTS["cloud"] / "bin" / "ministack"],
+            [ENVIRONMENTS["cloud"] / "bin" / _NAME],
             env={**_environment(port, scratch), **(environment or {})},
             cwd=scratch,
             stdin=subprocess.DEVNULL,
@@ -105,7 +105,7 @@ def find(home: Path) -> Cloud | None:
         cloud = Cloud(**json.loads((home / "cloud.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return cloud if _is_ministack(cloud.pid) else None
+    return cloud if is_running(cloud.pid, _NAME) else None
 
 
 def stop(home: Path) -> bool:
@@ -116,7 +116,7 @@ def stop(home: Path) -> bool:
     """
     cloud = find(home)
     if cloud:
-        _end_group(cloud.pid)
+        end_group(cloud.pid, _NAME)
     shutil.rmtree(home, ignore_errors=True)
     return cloud is not None
 
@@ -154,25 +154,3 @@ def _wait_until_ready(process: subprocess.Popen[bytes], cloud: Cloud, log: Path)
             return
         time.sleep(0.05)
     raise ToolError(f"the local cloud did not answer on port {cloud.port} within {_START_TIMEOUT_SECONDS} s")
-
-
-def _is_ministack(pid: int) -> bool:
-    """Whether a process is a cloud, and lives: its number may have gone to another since."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    if Path("/proc/self").exists():
-        with suppress(OSError):
-            return b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        return False
-    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return "ministack" in shown.stdout
-
-
-def _end_group(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
-        while _is_ministack(pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        # Workers that outlived it, or all of it.
-        os.killpg(pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from tools import cloud as local_cloud
-from tools import template, tokens
+from tools import neighbours, template, tokens
 from tools.aws import REGION, local_client
 from tools.cloud import Cloud
 from tools.errors import ToolError, run
@@ -47,6 +47,9 @@ class Stack:
         resources_table: name of the table of business rows.
         tokens_table: name of the table of tokens.
         function_name: the API's function.
+        recovery_function_name: the function that finishes what was abandoned.
+        myfunnel_url: where MyFunnelAPI is, or its stand-in.
+        dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
     """
 
@@ -59,6 +62,9 @@ class Stack:
     resources_table: str
     tokens_table: str
     function_name: str
+    recovery_function_name: str
+    myfunnel_url: str
+    dns_zone_id: str
     cloud_pid: int
 
     def client(self, service: str) -> Any:
@@ -86,12 +92,12 @@ def build() -> None:
     _sam(["build"], None)
 
 
-def deploy(cloud: Cloud, parameters: Mapping[str, str] | None = None) -> Stack:
+def deploy(cloud: Cloud, parameters: Mapping[str, str]) -> Stack:
     """Deploy what was built to a local cloud.
 
     Args:
         cloud: the cloud.
-        parameters: template parameters, beside those of the environment `local`.
+        parameters: template parameters, beside those of the environment `local`; MyFunnelAPI and the zone among them.
 
     Raises:
         ToolError: if sam fails.
@@ -101,10 +107,10 @@ def deploy(cloud: Cloud, parameters: Mapping[str, str] | None = None) -> Stack:
     path = _BUILT / "local.yaml"
     path.write_text(yaml.safe_dump(adapted, sort_keys=False))
     settings = deploy_parameters("local")
-    overrides = [*settings["parameter_overrides"], *(f"{name}={value}" for name, value in (parameters or {}).items())]
+    overrides = [*settings["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
     command = ["deploy", "--config-env", "local", "--config-file", str(SAMCONFIG), "--template-file", str(path)]
     _sam([*command, "--parameter-overrides", *overrides], cloud.environment)
-    return _describe(cloud, settings["stack_name"], adapted)
+    return _describe(cloud, settings["stack_name"], adapted, parameters)
 
 
 @contextmanager
@@ -126,19 +132,26 @@ def running(
     try:
         yield _start(home, port, parameters, environment)
     finally:
-        local_cloud.stop(home)
+        _stop(home)
 
 
 def _start(home: Path, port: int, parameters: Mapping[str, str] | None, environment: Mapping[str, str] | None) -> Stack:
     with task("start the local cloud"):
+        _stop(home)
         cloud = local_cloud.start(home, port=port, environment=environment)
+        outside = neighbours.set_up(cloud, home)
     with task("build (sam build)"):
         build()
     with task("deploy template.yaml (sam deploy)"):
-        return deploy(cloud, parameters)
+        return deploy(cloud, {**outside, **(parameters or {})})
 
 
-def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any]) -> Stack:
+def _stop(home: Path) -> bool:
+    neighbours.tear_down(home)
+    return local_cloud.stop(home)
+
+
+def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: Mapping[str, str]) -> Stack:
     cloudformation = local_client("cloudformation", cloud.endpoint_url)
     outputs = {
         output["OutputKey"]: output["OutputValue"]
@@ -166,6 +179,9 @@ def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any]) -> Stack:
         resources_table=outputs["ResourcesTable"],
         tokens_table=outputs["TokensTable"],
         function_name=outputs["FunctionName"],
+        recovery_function_name=outputs["RecoveryFunctionName"],
+        myfunnel_url=parameters["MyFunnelApiUrl"],
+        dns_zone_id=parameters["DnsZoneId"],
         cloud_pid=cloud.pid,
     )
 
@@ -194,7 +210,7 @@ def up(port: int) -> None:
         stack = _start(HOME, port, None, None)
         _DESCRIPTION.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     except BaseException:
-        local_cloud.stop(HOME)
+        _stop(HOME)
         raise
     console.print(
         f"[green]up[/]: {stack.api_url}\n    described in {_DESCRIPTION.relative_to(ROOT)}; `make down` ends it"
@@ -203,7 +219,7 @@ def up(port: int) -> None:
 
 def down() -> None:
     """Stop the local stack."""
-    stopped = local_cloud.stop(HOME)
+    stopped = _stop(HOME)
     _DESCRIPTION.unlink(missing_ok=True)
     console.print("stopped" if stopped else "nothing was running")
 
