@@ -32,7 +32,7 @@ class CampaignRequest:
             "domain": {
                 "type": "string",
                 "maxLength": 253,
-                "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]{2,63}$",
+                "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])$",
             },
         },
     }
