@@ -108,10 +108,6 @@ def _header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
     return [value for header, values in headers.items() if header.lower() == name for value in values]
 
 
-def _construct(body: Callable[..., Body], fields: dict[str, Any]) -> Body:
-    return body(**fields)
-
-
 def _field_errors(errors: Iterable[fastjsonschema.JsonSchemaValueException]) -> list[dict[str, str]]:
     """One entry a field, pointing at it as RFC 9457's own example does (RFC 6901, section 6)."""
     details: dict[str, str] = {}
