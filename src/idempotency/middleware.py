@@ -103,8 +103,9 @@ class Idempotent(BaseMiddlewareHandler[ApiGatewayResolver]):
 
 def _header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
     """All values of a header; an event made by hand may have them in the single-value form only."""
-    single = {header: [value] for header, value in event.headers.items()}
-    headers = event.multi_value_headers or single
+    # The raw event: two spellings of one name must not become one value.
+    single = {header: [value] for header, value in (event.raw_event.get("headers") or {}).items()}
+    headers = event.raw_event.get("multiValueHeaders") or single
     return [value for header, values in headers.items() if header.lower() == name for value in values]
 
 
