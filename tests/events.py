@@ -1,0 +1,142 @@
+"""Events of API Gateway as a REST API's Lambda proxy integration sends them, and what it makes of the answers.
+
+Source: API Gateway, "Input format of a Lambda function for proxy integration"; "Output format …".
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+"""The example of draft-ietf-httpapi-idempotency-key-header."""
+
+Headers = Iterable[tuple[str, str]]
+
+
+def proxy_event(
+    method: str,
+    path: str,
+    *,
+    resource: str | None = None,
+    headers: Headers = (),
+    body: str | bytes | None = None,
+    query: Sequence[tuple[str, str]] = (),
+    authorizer: dict[str, Any] | None = None,
+    caller: str | None = None,
+    stage: str = "dev",
+) -> dict[str, Any]:
+    """Build an event.
+
+    Args:
+        method: the HTTP method.
+        path: the path below the stage.
+        resource: the resource of the API that matched; the path if there are no parameters in it.
+        headers: names and values as the client sent them; a name may occur more than once.
+        body: text, or bytes for one of the API's binary media types.
+        query: parameters as the client sent them.
+        authorizer: what the authorizer says.
+        caller: what IAM says.
+        stage: the stage.
+    """
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    parameters: dict[str, list[str]] = {}
+    for name, value in query:
+        parameters.setdefault(name, []).append(value)
+    return {
+        "resource": resource or path,
+        "path": path,
+        "httpMethod": method,
+        "headers": {name: all_[-1] for name, all_ in values.items()} or None,
+        "multiValueHeaders": values or None,
+        "queryStringParameters": {name: all_[-1] for name, all_ in parameters.items()} or None,
+        "multiValueQueryStringParameters": parameters or None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcdef1234",
+            "domainName": "abcdef1234.execute-api.eu-west-1.amazonaws.com",
+            "httpMethod": method,
+            "identity": {"caller": caller, "sourceIp": "192.0.2.1", "userAgent": "tests"},
+            "path": f"/{stage}{path}",
+            "protocol": "HTTP/1.1",
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+            "requestTimeEpoch": 1_800_000_000_000,
+            "resourcePath": resource or path,
+            "stage": stage,
+            **({"authorizer": authorizer} if authorizer is not None else {}),
+        },
+        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
+        "isBase64Encoded": isinstance(body, bytes),
+    }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client gets.
+
+    Args:
+        status: the HTTP status code.
+        headers: lower-case names, each with all its values.
+        body: the bytes.
+    """
+
+    status: int
+    headers: dict[str, list[str]]
+    body: bytes
+
+    @classmethod
+    def of(cls, reply: dict[str, Any]) -> "Answer":
+        """Make of a function's reply what the gateway sends on."""
+        body = reply.get("body") or ""
+        content = base64.b64decode(body) if reply["isBase64Encoded"] else body.encode(errors="surrogatepass")
+        headers = {name.lower(): list(values) for name, values in reply["multiValueHeaders"].items()}
+        # Lambda hands over JSON: whatever does not survive that would never reach the client.
+        assert json.loads(json.dumps(reply)) == reply
+        return cls(reply["statusCode"], headers, content)
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether an earlier request ran it."""
+        return self.headers.get("idempotent-replayed") == ["true"]
+
+    @property
+    def problem(self) -> str:
+        """The last part of the problem's type."""
+        assert self.headers["content-type"] == ["application/problem+json"], self
+        assert self.json["status"] == self.status, self
+        assert self.json["title"], self
+        base, _, slug = self.json["type"].partition("#")
+        assert base == "https://docs.example/idempotency", self
+        return str(slug)
+
+
+class Context(LambdaContext):
+    """An invocation's context with a deadline that does not move.
+
+    Args:
+        seconds: how much time is left.
+    """
+
+    def __init__(self, seconds: float = 28) -> None:
+        self._function_name = "api"
+        self._function_version = "1"
+        self._invoked_function_arn = "arn:aws:lambda:eu-west-1:123456789012:function:api:live"
+        self._memory_limit_in_mb = 1024
+        self._aws_request_id = "52fdfc07-2182-454f-963f-5f0f9a621d72"
+        self._seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override] # Powertools declares it static
+        """How much time is left."""
+        return round(self._seconds * 1000)

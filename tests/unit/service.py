@@ -1,0 +1,82 @@
+"""The deployed function's handler, called as the gateway calls it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer
+
+import api
+from tests.events import KEY, Answer, Context, Headers, proxy_event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+SERVER = {"region": "eu-west", "size": "large"}
+JSON = ("Content-Type", "application/json")
+
+# As they are before a test replaces them.
+_MADE_ONCE = (api.lifecycle, api.resources, api.provider)
+
+
+class Api:
+    """The API as a client sees it, and its tables as an operator does."""
+
+    def __init__(self, dynamodb: DynamoDBClient) -> None:
+        self._dynamodb = dynamodb
+
+    def call(self, event: dict[str, Any], seconds: float = 28) -> Answer:
+        """Send an event."""
+        return Answer.of(api.handler(event, Context(seconds)))
+
+    def post(
+        self,
+        body: Any = SERVER,
+        *,
+        key: str | None = KEY,
+        principal: str | None = "alice",
+        headers: Headers = (JSON,),
+        path: str = "/v1/servers/provision",
+        seconds: float = 28,
+        **event: Any,
+    ) -> Answer:
+        """POST; a body that is neither text nor bytes is sent as JSON."""
+        return self.call(
+            proxy_event(
+                "POST",
+                path,
+                headers=[*headers, *([("Idempotency-Key", key)] if key is not None else [])],
+                body=body if isinstance(body, str | bytes | None) else json.dumps(body),
+                authorizer=None if principal is None else {"principalId": principal},
+                **event,
+            ),
+            seconds,
+        )
+
+    def get(self, path: str, *, resource: str, principal: str = "alice") -> Answer:
+        """GET."""
+        return self.call(proxy_event("GET", path, resource=resource, authorizer={"principalId": principal}))
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What the table of records holds."""
+        return scan(self._dynamodb, "IdempotencyTable")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """What the table of resources holds."""
+        return scan(self._dynamodb, "ResourcesTable")
+
+
+def scan(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:
+    """Read a whole table."""
+    deserialize = TypeDeserializer().deserialize
+    items = dynamodb.scan(TableName=table)["Items"]
+    return [{name: deserialize(value) for name, value in item.items()} for item in items]
+
+
+def restart() -> None:
+    """Forget what a warm function keeps."""
+    for made in _MADE_ONCE:
+        made.cache_clear()
