@@ -1,7 +1,7 @@
-"""What MiniStack leaves out when it imports an API: the authorizer, put on by the API's own calls.
+"""What MiniStack leaves out when it imports an API: the gateway's own responses, put on by the API's own calls.
 
-It also ignores request validators and gateway responses. For these there is no substitute here: the function checks
-again all that the gateway checks, and `template.yaml` is tested for what the gateway is told.
+It also ignores request validators. For these there is no substitute here: the function checks again all that the
+gateway checks, and `template.yaml` is tested for what the gateway is told.
 """
 
 from __future__ import annotations
@@ -9,36 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tools.aws import REGION
 
-
-def add_authorizer(gateway: Any, api_id: str, function_arn: str, auth: Mapping[str, Any]) -> None:
-    """Put the API's default authorizer on every method.
+def put_gateway_responses(gateway: Any, api_id: str, stage: str, template: Mapping[str, Any]) -> None:
+    """Put an API's gateway responses, and deploy the stage again: a deployment keeps those that it finds.
 
     Args:
         gateway: an API Gateway client of the local cloud.
         api_id: the REST API.
-        function_arn: the authorizer's function.
-        auth: the ``Auth`` property of the ``AWS::Serverless::Api``.
+        stage: the stage's name.
+        template: the template, whose resource ``Api`` has the responses.
     """
-    name = auth["DefaultAuthorizer"]
-    authorizer = auth["Authorizers"][name]
-    identity = authorizer["Identity"]
-    created = gateway.create_authorizer(
-        restApiId=api_id,
-        name=name,
-        type=authorizer["FunctionPayloadType"],
-        authorizerUri=f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{function_arn}/invocations",
-        identitySource=f"method.request.header.{identity['Header']}",
-        identityValidationExpression=identity["ValidationExpression"],
-        authorizerResultTtlInSeconds=identity["ReauthorizeEvery"],
-    )
-    settings = {"/authorizationType": "CUSTOM", "/authorizerId": created["id"]}
-    for resource in gateway.get_resources(restApiId=api_id, limit=500)["items"]:
-        for method in resource.get("resourceMethods", {}):
-            gateway.update_method(
-                restApiId=api_id,
-                resourceId=resource["id"],
-                httpMethod=method,
-                patchOperations=[{"op": "replace", "path": path, "value": value} for path, value in settings.items()],
-            )
+    specification_url = template["Parameters"]["SpecificationUrl"]["Default"]
+    for response_type, response in template["Resources"]["Api"]["Properties"]["GatewayResponses"].items():
+        headers = response["ResponseParameters"]["Headers"]
+        body = response["ResponseTemplates"]["application/json"]["Fn::Sub"]
+        gateway.put_gateway_response(
+            restApiId=api_id,
+            responseType=response_type,
+            responseParameters={f"gatewayresponse.header.{name}": value for name, value in headers.items()},
+            responseTemplates={"application/json": body.replace("${SpecificationUrl}", specification_url)},
+            **({"statusCode": str(response["StatusCode"])} if "StatusCode" in response else {}),
+        )
+    gateway.create_deployment(restApiId=api_id, stageName=stage)

@@ -23,7 +23,7 @@ from tools import neighbours, template, tokens
 from tools.aws import REGION, local_client
 from tools.cloud import Cloud
 from tools.errors import ToolError, run
-from tools.gateway import add_authorizer
+from tools.gateway import put_gateway_responses
 from tools.progress import console, task
 from tools.samconfig import SAMCONFIG, deploy_parameters
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
@@ -163,11 +163,9 @@ def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: 
         return str(detail["StackResourceDetail"]["PhysicalResourceId"])
 
     api_id = physical_id("Api")
-    auth = deployed["Resources"]["Api"]["Properties"]["Auth"]
-    authorizer = physical_id("AuthorizerFunctionAliaslive")
-    add_authorizer(local_client("apigateway", cloud.endpoint_url), api_id, authorizer, auth)
-    dynamodb = local_client("dynamodb", cloud.endpoint_url)
     stage = outputs["ApiUrl"].rpartition("/")[2]
+    put_gateway_responses(local_client("apigateway", cloud.endpoint_url), api_id, stage, deployed)
+    dynamodb = local_client("dynamodb", cloud.endpoint_url)
     return Stack(
         # API_ID.execute-api.localhost is not a name that every resolver knows.
         api_url=f"{cloud.endpoint_url}/_aws/execute-api/{api_id}/{stage}",
