@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON3 ?= python3
 SETUP := @$(PYTHON3) tools/setup.py
 RUN := @.venv/bin/python -m
+OPERATIONS := @PYTHONPATH=src .venv/bin/python -m tools.operations
 ENV ?=
 PORT ?= 0
 
@@ -44,6 +45,21 @@ token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
 revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
 	$(SETUP) dev
 	$(RUN) tools.tokens revoke "$(TOKEN)" --env "$(ENV)"
+
+.PHONY: operations
+operations: ## List the operations that are not finished: make operations [ENV=prod]
+	$(SETUP) dev
+	$(OPERATIONS) list --env "$(ENV)"
+
+.PHONY: recover
+recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
+	$(SETUP) dev
+	$(OPERATIONS) recover --env "$(ENV)"
+
+.PHONY: retry
+retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
+	$(SETUP) dev
+	$(OPERATIONS) retry "$(ID)" --env "$(ENV)"
 
 .PHONY: build
 build: ## Build the artifact

@@ -15,11 +15,8 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-import boto3
-
-from tools import stack
+from tools import environments
 from tools.errors import ToolError, run
-from tools.samconfig import deploy_parameters
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -68,17 +65,6 @@ def _hash(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def _table(environment: str | None) -> tuple[DynamoDBClient, str]:
-    """A client, and the table of an environment's deployed stack; of the local stack if none is named."""
-    if environment in {None, "", "local"}:
-        local = stack.load()
-        return local.client("dynamodb"), local.tokens_table
-    name = deploy_parameters(str(environment))["stack_name"]
-    described = boto3.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    return boto3.client("dynamodb"), outputs["TokensTable"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Issue and revoke bearer tokens.")
     parser.add_argument("action", choices=["issue", "revoke"])
@@ -88,7 +74,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.subject:
         raise ToolError("whose? For example: make token PRINCIPAL=alice")
-    dynamodb, table = _table(arguments.env)
+    environment = environments.find(arguments.env)
+    dynamodb, table = environment.client("dynamodb"), environment.outputs["TokensTable"]
     if arguments.action == "revoke":
         revoke(dynamodb, table, arguments.subject)
         print("revoked", file=sys.stderr)
