@@ -40,7 +40,7 @@ def ensure(group: str) -> None:
     started = time.monotonic()
     selection = [] if group == "dev" else ["--only-group", group]
     _run(
-        [str(_UV), "sync", "--frozen", "--python", sys.executable, *selection],
+        [str(_UV), "sync", "--frozen", "--compile-bytecode", "--python", sys.executable, *selection],
         env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(environment)},
     )
     stamp.write_text(wanted)
