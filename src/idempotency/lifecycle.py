@@ -48,13 +48,13 @@ class Result:
         response: the response.
         rows: business rows to be written with it.
         error: why it failed, for the record; empty if only the response says so.
-        final: whether it is the operation's last word whatever the response's status.
+        final: whether it is the operation's last word; None: as the route's policy says of its status.
     """
 
     response: StoredResponse
     rows: Sequence[Row] = ()
     error: str = ""
-    final: bool = False
+    final: bool | None = None
 
     @classmethod
     def of(cls, response: Response[Any], policy: Policy) -> Self:
@@ -225,9 +225,10 @@ class Lifecycle:
 
     def _settle(self, operation: Operation, result: Result, policy: Policy) -> Reply:
         """Complete the operation, or release it for a retry; undo its steps first if it fails for good."""
-        final = result.final or policy.stores(result.response.status)
+        final = policy.stores(result.response.status) if result.final is None else result.final
+        failed = final and result.final is None and result.response.status >= 400
         try:
-            if operation.failed or (final and not result.final and result.response.status >= 400):
+            if failed or operation.failed:
                 result = Result(operation.undo(result.response))
             elif not final:
                 return self._release(operation, result, policy)
@@ -264,7 +265,8 @@ class Lifecycle:
         if problem.slug == "internal-error":
             self._signals.error(error)
         response = StoredResponse.of(problem.response(), KEPT_HEADERS)
-        return Result(response, error=f"{type(error).__name__}: {error}"[:_ERROR_LIMIT])
+        text = f"{type(error).__name__}: {error}"[:_ERROR_LIMIT]
+        return Result(response, error=text, final=False if isinstance(error, Retryable) else None)
 
     def _replay(self, record: Record, held: int = 0) -> Reply:
         entry = self._cache.get(record.id)
