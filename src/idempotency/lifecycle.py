@@ -247,7 +247,7 @@ class Lifecycle:
 
     def _release(self, operation: Operation, result: Result, policy: Policy) -> Reply:
         record = operation.record
-        asked = result.response.headers.get("Retry-After", ["0"])[0]
+        asked = result.response.header("retry-after")
         backoff = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
         pause = max(backoff, int(asked) if asked.isdecimal() else 0)
         parked = policy.recoverable and record.recoveries >= policy.max_recoveries
@@ -258,7 +258,8 @@ class Lifecycle:
             # Nothing is lost: the lease lapses instead.
             self._signals.error(error)
         self._signals.emit(Outcome.PARKED if parked else Outcome.RELEASED, record)
-        return Reply(result.response)
+        added = {} if asked else {"Retry-After": [str(pause)]}
+        return Reply(replace(result.response, headers={**result.response.headers, **added}))
 
     def _failure(self, error: Exception) -> Result:
         problem = as_problem(error)

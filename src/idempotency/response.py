@@ -105,6 +105,10 @@ class StoredResponse:
         stored._check_limits()
         return stored
 
+    def header(self, name: str) -> str:
+        """The first value of a kept header, whose name is given in lower case; empty if there is none."""
+        return next((values[0] for kept, values in self.headers.items() if kept.lower() == name), "")
+
     def response(self) -> Response[str | bytes]:
         """Build the response that a route or a replay answers with."""
         headers = {name: list(values) if len(values) > 1 else values[0] for name, values in self.headers.items()}

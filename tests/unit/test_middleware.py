@@ -1,0 +1,433 @@
+"""Routes with choices and responses of their own, behind the middleware."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.exceptions import BadRequestError
+from aws_lambda_powertools.shared.cookies import Cookie
+
+from idempotency.operation import Operation
+from idempotency.problems import Problem, Retryable
+from idempotency.response import Completion
+from idempotency.signals import Outcome
+from tests.clocks import SetClock
+from tests.events import KEY, Answer
+from tests.unit.route import Route, Run
+from tests.unit.service import scan
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NewRoute = Callable[..., Route]
+
+
+class Killed(BaseException):
+    """Ends the function where it stands, as a crash does."""
+
+
+def answering(*responses: Response[Any] | BaseException) -> Run:
+    """Answer with, or raise, one after the other; the last one goes on for ever."""
+    rest = list(responses)
+
+    def run(_: Operation) -> Response[Any]:
+        response = rest.pop(0) if len(rest) > 1 else rest[0]
+        if isinstance(response, BaseException):
+            raise response
+        return response
+
+    return run
+
+
+@pytest.fixture
+def route(dynamodb: "DynamoDBClient", clock: SetClock) -> NewRoute:
+    """Makes a route on the stack's table."""
+
+    def make(*responses: Response[Any] | BaseException, **settings: Any) -> Route:
+        return Route(dynamodb, clock, answering(*(responses or (Completion(201, {"n": 1}),))), **settings)
+
+    return make
+
+
+def without_replay_mark(answer: Answer) -> Answer:
+    headers = {name: values for name, values in answer.headers.items() if name != "idempotent-replayed"}
+    return Answer(answer.status, headers, answer.body)
+
+
+class TestReplayOf:
+    PNG = b"\x89PNG\r\n\x1a\n\x00\xff" * 100
+
+    @pytest.mark.parametrize("cache_bytes", [0, 1_000_000], ids=["from the table", "from the cache"])
+    @pytest.mark.parametrize(
+        ("response", "status", "body"),
+        [
+            (Response(200, "image/png", PNG), 200, PNG),
+            (Response(200, "image/png", b""), 200, b""),
+            (Response(204), 204, b""),
+            (Response(201, "application/json", ""), 201, b""),
+            (Response(303, None, None, {"Location": "/v1/things/1"}), 303, b""),
+            (Response(200, "text/plain; charset=utf-8", "naïve 😀"), 200, "naïve 😀".encode()),
+            (Completion(200, {"é": [None, 1.5]}), 200, '{"é":[null,1.5]}'.encode()),
+            (Completion(200, [1, 2], headers={"Link": ["<a>", "<b>"]}), 200, b"[1,2]"),
+            (Response(410, "text/plain", "gone"), 410, b"gone"),
+        ],
+        ids=["binary", "empty binary", "204", "empty", "redirect", "non-ASCII", "JSON", "two values", "4xx"],
+    )
+    def test_anything_is_exact(
+        self, route: NewRoute, response: Response[Any], status: int, body: bytes, cache_bytes: int
+    ) -> None:
+        things = route(response, cache_bytes=cache_bytes)
+
+        first, second = things.post(), things.post()
+
+        assert (first.status, first.body) == (status, body)
+        assert second.replayed
+        assert without_replay_mark(second) == first
+        assert things.runs == 1
+
+    def test_headers_beyond_the_allow_list_is_the_first_answer_alone(self, route: NewRoute) -> None:
+        headers: dict[str, str | list[str]] = {"X-Trace": "1", "Set-Cookie": "a=secret", "ETag": '"7"'}
+        things = route(Response(200, "text/plain", "x", headers, cookies=[Cookie("b", "secret")]))
+
+        first, second = things.post(), things.post()
+
+        assert first.headers["x-trace"] == ["1"]
+        assert {value.partition("=")[0] for value in first.headers["set-cookie"]} == {"a", "b"}
+        assert second.headers.keys() == {"content-type", "etag", "idempotent-replayed"}
+
+    def test_cookies_is_impossible_since_they_are_not_stored(self, route: NewRoute, dynamodb: "DynamoDBClient") -> None:
+        route(Response(200, "text/plain", "x", {"Set-Cookie": "a=secret"}, cookies=[Cookie("b", "secret")])).post()
+
+        assert "secret" not in str(scan(dynamodb, "IdempotencyTable"))
+
+    @pytest.mark.parametrize(
+        "response",
+        [Completion(201, {"at": object()}), Response(200, "text/plain", "x" * 6 * 1024 * 1024)],
+        ids=["not JSON", "too large"],
+    )
+    def test_what_cannot_be_stored_is_a_clear_answer_and_no_second_run(
+        self, route: NewRoute, response: Response[Any]
+    ) -> None:
+        things = route(response)
+
+        first, second = things.post(), things.post()
+
+        assert (first.status, first.problem) == (500, "response-not-stored")
+        assert first.json["detail"].startswith("The request was carried out, but ")
+        assert second.replayed
+        assert without_replay_mark(second) == first
+        assert things.runs == 1
+
+
+class TestOutcome:
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+    def test_for_now_is_released_and_not_stored(self, route: NewRoute, clock: SetClock, status: int) -> None:
+        things = route(Response(status, "text/plain", "no"), Completion(201, {}))
+
+        first = things.post()
+        clock.advance(1)
+        second, third = things.post(), things.post()
+
+        assert [answer.status for answer in (first, second, third)] == [status, 201, 201]
+        assert first.headers["retry-after"] == ["1"]
+        assert [answer.replayed for answer in (first, second, third)] == [False, False, True]
+        assert things.signals.outcomes == [
+            Outcome.RELEASED,
+            Outcome.TAKEN_OVER,
+            Outcome.EXECUTED,
+            Outcome.REPLAYED_FROM_TABLE,
+        ]
+
+    @pytest.mark.parametrize("asked", ["17", "Fri, 31 Dec 2027 23:59:59 GMT"])
+    @pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
+    def test_for_now_passes_the_operations_own_retry_after_on(self, route: NewRoute, name: str, asked: str) -> None:
+        answer = route(Response(503, "text/plain", "no", {name: asked})).post()
+
+        assert (answer.status, answer.headers["retry-after"]) == (503, [asked])
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [(Retryable("later"), 503), (RuntimeError(), 500), (TimeoutError(), 500), (Problem("x", "", status=429), 429)],
+    )
+    def test_for_now_may_be_raised(self, route: NewRoute, error: Exception, status: int) -> None:
+        things = route(error, Completion(201, {}))
+
+        first, second = things.post(), things.post()
+
+        assert (first.status, first.headers["retry-after"]) == (status, ["1"])
+        assert (second.status, second.replayed) == (201, False)
+
+    @pytest.mark.parametrize("status", [200, 202, 302, 400, 401, 403, 404, 409, 410, 422, 451])
+    def test_for_good_is_stored(self, route: NewRoute, status: int) -> None:
+        things = route(Response(status, "text/plain", "yes"))
+
+        assert things.post().status == status
+        assert things.post().replayed
+        assert things.signals.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
+
+    @pytest.mark.parametrize("error", [BadRequestError("no"), Problem("gone", "", status=410)])
+    def test_for_good_may_be_raised(self, route: NewRoute, error: Exception) -> None:
+        things = route(error)
+
+        first, second = things.post(), things.post()
+
+        assert 400 <= first.status < 500
+        assert second.replayed
+        assert without_replay_mark(second) == first
+        assert things.runs == 1
+
+    @pytest.mark.parametrize("response", [Response(500, "text/plain", "no"), RuntimeError("bug")])
+    def test_of_500_is_stored_where_the_route_says_so(
+        self, route: NewRoute, response: Response[Any] | Exception
+    ) -> None:
+        things = route(response, store_5xx=True)
+
+        assert things.post().status == 500
+        assert things.post().replayed
+        assert things.runs == 1
+
+    @pytest.mark.parametrize("status", [408, 425, 429])
+    def test_of_429_is_released_even_there(self, route: NewRoute, status: int) -> None:
+        things = route(Response(status, "text/plain", "no"), store_5xx=True)
+
+        assert not [things.post(), things.post()][1].replayed
+
+    def test_that_nobody_expected_is_logged_and_not_told(self, route: NewRoute) -> None:
+        error = RuntimeError("secret detail")
+        things = route(error)
+
+        assert b"secret" not in things.post().body
+        assert things.signals.errors == [error]
+
+
+@dataclass(frozen=True)
+class Thing:
+    name: str
+
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "of": {"type": "object", "required": ["x"], "properties": {}}},
+    }
+
+
+class TestBody:
+    def test_reaches_the_route_as_its_type(self, dynamodb: "DynamoDBClient", clock: SetClock) -> None:
+        seen = []
+
+        def run(operation: Operation) -> Response[Any]:
+            seen.append(things._app.context["body"])
+            return Completion(201, {})
+
+        things = Route(dynamodb, clock, run, body=Thing)
+        things.post(body={"name": "é"})
+
+        assert seen == [Thing("é")]
+
+    def test_of_a_nested_field_is_pointed_at(self, route: NewRoute) -> None:
+        answer = route(body=Thing).post(body={"name": "a", "of": {}})
+
+        assert answer.json["errors"] == [{"pointer": "#/of/x", "detail": "is required"}]
+
+    def test_of_any_type_is_taken_by_a_route_that_reads_its_own(self, route: NewRoute) -> None:
+        things = route()
+
+        first, same, other = (
+            things.post(body=body, content_type="application/octet-stream") for body in (b"\x00", b"\x00", b"\x01")
+        )
+
+        assert (first.status, same.replayed, other.problem) == (201, True, "key-reused")
+
+    @pytest.mark.parametrize(("size", "status"), [(100, 201), (101, 413)])
+    def test_has_at_most_what_the_route_admits(self, route: NewRoute, size: int, status: int) -> None:
+        assert route(max_body=100).post(body=b"x" * size, content_type="image/png").status == status
+
+    def test_that_is_bad_is_found_before_the_key_is_used(self, route: NewRoute, dynamodb: "DynamoDBClient") -> None:
+        things = route(body=Thing)
+
+        assert things.post(body={}).status == 400
+        assert scan(dynamodb, "IdempotencyTable") == []
+        assert things.post(body={"name": "a"}).status == 201
+
+
+class TestKey:
+    def test_may_be_optional(self, route: NewRoute) -> None:
+        things = route(key_required=False)
+
+        answers = [things.post(key=None), things.post(key=None), things.post(), things.post()]
+
+        assert [answer.replayed for answer in answers] == [False, False, False, True]
+        assert things.runs == 3
+
+    def test_that_is_optional_must_still_be_valid(self, route: NewRoute) -> None:
+        assert route(key_required=False).post(key="a b").problem == "key-invalid"
+
+    def test_may_have_to_be_a_uuid(self, route: NewRoute) -> None:
+        things = route(key_format="uuid")
+
+        assert (things.post(key="order-17").problem, things.post(key=KEY).status) == ("key-invalid", 201)
+
+
+class TestPrincipal:
+    def test_is_needed(self, route: NewRoute) -> None:
+        things = route()
+
+        assert things.post(principal=None).problem == "unauthorized"
+        assert things.runs == 0
+
+    def test_may_be_nobody_where_the_route_says_so(self, route: NewRoute) -> None:
+        things = route(anonymous=True)
+
+        assert [things.post(principal=None).replayed, things.post(principal=None).replayed] == [False, True]
+        assert not things.post(principal="alice").replayed
+
+
+class TestTimeToLive:
+    def test_is_the_routes_own(self, route: NewRoute, clock: SetClock) -> None:
+        things = route(ttl=60)
+        things.post()
+
+        clock.advance(59)
+        assert things.post().replayed
+        clock.advance(1)
+        assert not things.post().replayed
+        assert things.signals.outcomes[-2:] == [Outcome.EXPIRED, Outcome.EXECUTED]
+
+    def test_of_what_never_completed_is_longer(self, route: NewRoute, clock: SetClock) -> None:
+        operations = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operations.append(operation.id)
+            raise Retryable("later")
+
+        things = Route(route().lifecycle.store._client, clock, run, ttl=60)
+        for _ in range(3):
+            things.post()
+            clock.advance(3 * 24 * 3600)
+        clock.advance(7 * 24 * 3600)
+        things.post()
+
+        # Each attempt begins the seven days anew; past them, the key is another operation's.
+        assert len(set(operations[:3])) == 1
+        assert operations[3] != operations[2]
+
+
+class TestCache:
+    def test_replays_without_dynamodb(self, route: NewRoute, monkeypatch: pytest.MonkeyPatch) -> None:
+        things = route(cache_bytes=100_000)
+        first = things.post()
+        monkeypatch.setattr(things.lifecycle, "store", None)
+
+        assert without_replay_mark(things.post()) == first
+        assert things.signals.outcomes[-1] is Outcome.REPLAYED_FROM_CACHE
+
+    def test_learns_from_a_replay_too(self, route: NewRoute, monkeypatch: pytest.MonkeyPatch) -> None:
+        route().post()
+        elsewhere = route(cache_bytes=100_000)
+
+        outcomes = [elsewhere.post(), elsewhere.post()] and elsewhere.signals.outcomes
+        assert outcomes == [Outcome.REPLAYED_FROM_TABLE, Outcome.REPLAYED_FROM_CACHE]
+
+    def test_refuses_another_request(self, route: NewRoute) -> None:
+        things = route(cache_bytes=100_000)
+        things.post(body={"a": 1})
+
+        assert things.post(body={"a": 2}).problem == "key-reused"
+
+    def test_belongs_to_one_principal(self, route: NewRoute) -> None:
+        things = route(cache_bytes=100_000)
+        things.post()
+
+        assert not things.post(principal="bob").replayed
+
+    def test_honours_the_time_to_live(self, route: NewRoute, clock: SetClock) -> None:
+        things = route(cache_bytes=100_000, ttl=60)
+        things.post()
+        clock.advance(60)
+
+        assert not things.post().replayed
+        assert things.runs == 2
+
+    def test_can_be_off(self, route: NewRoute) -> None:
+        things = route(cache_bytes=0)
+
+        assert [things.post(), things.post()][1].replayed
+        assert things.signals.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
+
+    def test_is_bounded(self, route: NewRoute) -> None:
+        # Given room for two bodies
+        things = route(Response(200, "text/plain", "x" * 4_000), cache_bytes=11_000)
+        for key in ("a", "b", "c"):
+            things.post(key=key)
+
+        # When the three are asked for again, the latest first
+        del things.signals.outcomes[:]
+        for key in ("c", "b", "a"):
+            things.post(key=key)
+
+        # Then the one that was not used for longest is gone
+        assert things.signals.outcomes == [
+            Outcome.REPLAYED_FROM_CACHE,
+            Outcome.REPLAYED_FROM_CACHE,
+            Outcome.REPLAYED_FROM_TABLE,
+        ]
+
+    def test_does_without_what_is_larger_than_itself(self, route: NewRoute) -> None:
+        things = route(Response(200, "text/plain", "x" * 4_000), cache_bytes=3_000)
+
+        assert [things.post(), things.post()][1].replayed
+        assert things.signals.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
+
+
+class TestPrefer:
+    @pytest.fixture
+    def running(self, route: NewRoute) -> NewRoute:
+        """A route whose key is taken by a worker that was killed."""
+
+        def make(**settings: Any) -> Route:
+            things = route(Killed(), Completion(201, {}), **settings)
+            with pytest.raises(Killed):
+                things.post()
+            return things
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("prefer", "seconds"),
+        [
+            ("wait=2", 2),
+            ("respond-async, wait=2", 2),
+            ("respond-async; wait=2", 2),
+            ('WAIT = "2"', 2),
+            ("wait=2, wait=5", 2),
+            ("wait=0", 0),
+            ("wait", 0),
+            ("wait=soon", 0),
+            ("wait=-1", 0),
+            ("await=2", 0),
+            ("handling=strict", 0),
+        ],
+    )
+    def test_wait_is_how_long_a_duplicate_is_held(
+        self, running: NewRoute, clock: SetClock, prefer: str, seconds: int
+    ) -> None:
+        assert running().post(headers=[("Prefer", prefer)]).problem == "in-progress"
+        assert sum(clock.sleeps) == seconds * 1000
+
+    def test_nothing_is_held_as_long_as_the_route_says(self, running: NewRoute, clock: SetClock) -> None:
+        things = running(hold_by_default=3)
+
+        assert things.post().status == 409
+        assert sum(clock.sleeps) == 3_000
+        assert things.signals.outcomes == [Outcome.HELD, Outcome.IN_PROGRESS]
+        assert things.signals.held == [3_000]
+
+    def test_is_not_applied_to_what_was_not_held(self, route: NewRoute) -> None:
+        things = route()
+        wait = [("Prefer", "wait=5")]
+
+        answers = things.post(headers=wait), things.post(headers=wait)
+
+        assert all("preference-applied" not in answer.headers for answer in answers)
