@@ -48,7 +48,8 @@ class Problem(Exception):
         **extensions: Any,
     ) -> None:
         super().__init__(detail)
-        known_status, known_title = PROBLEMS.get(slug, (HTTPStatus.INTERNAL_SERVER_ERROR, slug))
+        readable = slug.replace("-", " ").capitalize()
+        known_status, known_title = PROBLEMS.get(slug, (HTTPStatus.INTERNAL_SERVER_ERROR, readable))
         self.slug = slug
         self.detail = detail
         self.status = int(status or known_status)
@@ -87,6 +88,6 @@ def as_problem(error: Exception) -> Problem:
         case Problem():
             return error
         case ServiceError():
-            title = HTTPStatus(error.status_code).phrase
-            return Problem(title.lower().replace(" ", "-"), str(error.msg), status=error.status_code, title=title)
+            slug = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+            return Problem(slug, str(error.msg), status=error.status_code)
     return Problem("internal-error", "The request can be sent again with the same Idempotency-Key.")
