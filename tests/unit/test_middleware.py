@@ -188,11 +188,14 @@ class TestOutcome:
         assert things.post().replayed
         assert things.runs == 1
 
-    @pytest.mark.parametrize("status", [408, 425, 429])
-    def test_of_429_is_released_even_there(self, route: NewRoute, status: int) -> None:
-        things = route(Response(status, "text/plain", "no"), store_5xx=True)
+    @pytest.mark.parametrize("outcome", [Response(429, "text/plain", "no"), Retryable("later")])
+    def test_that_is_retryable_is_released_even_there(
+        self, route: NewRoute, outcome: Response[Any] | Exception
+    ) -> None:
+        things = route(outcome, Completion(201, {}), store_5xx=True)
 
-        assert not [things.post(), things.post()][1].replayed
+        assert things.post().headers["retry-after"] == ["1"]
+        assert (things.post().status, things.runs) == (201, 2)
 
     def test_that_nobody_expected_is_logged_and_not_told(self, route: NewRoute) -> None:
         error = RuntimeError("secret detail")
