@@ -1,0 +1,475 @@
+"""The OpenAPI document, the gateway's template, the function and the specification say the same."""
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from openapi_core import Config, OpenAPI
+from openapi_core.testing import MockRequest, MockResponse
+
+import api
+from idempotency.key import parse_key
+from idempotency.middleware import Idempotent
+from idempotency.problems import PROBLEMS, Problem, Retryable
+from provisioning.dns import Dns
+from provisioning.funnels import Funnels
+from tests.clocks import SetClock
+from tests.events import Answer
+from tests.unit.service import JSON, SERVER, Api
+from tools import template
+from tools.myfunnel import TOKEN, Fault, MyFunnel, serving
+from tools.setup import ROOT
+
+Operation = tuple[str, str]
+
+DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+CONTRACT = OpenAPI.from_dict(
+    DOCUMENT, config=Config(extra_media_type_deserializers={"application/problem+json": json.loads})
+)
+STACK = template.load()
+SPECIFICATION = (ROOT / "docs" / "idempotency.md").read_text()
+ANNOTATIONS = frozenset({"description", "title", "examples"})
+
+PROVISION: Operation = ("POST", "/v1/servers/provision")
+SHOW_SERVER: Operation = ("GET", "/v1/servers/{id}")
+LAUNCH: Operation = ("POST", "/v1/campaigns")
+SHOW_CAMPAIGN: Operation = ("GET", "/v1/campaigns/{id}")
+CAMPAIGN = {"name": "Spring sale", "domain": "spring.example.com"}
+
+
+def resolve(node: Any) -> Any:
+    """Put what it refers to in the place of each reference."""
+    match node:
+        case {"$ref": str(reference)}:
+            target: Any = DOCUMENT
+            for name in reference.removeprefix("#/").split("/"):
+                target = target[name]
+            return resolve(target)
+        case dict():
+            return {name: resolve(member) for name, member in node.items()}
+        case list():
+            return [resolve(member) for member in node]
+    return node
+
+
+def rules(schema: Any, *, names: bool = False) -> Any:
+    """A schema without what only people read; `names` says that the members are properties."""
+    match schema:
+        case dict():
+            return {
+                name: rules(member, names=name == "properties" and not names)
+                for name, member in schema.items()
+                if names or name not in ANNOTATIONS
+            }
+        case list():
+            return [rules(member) for member in schema]
+    return schema
+
+
+OPERATIONS: dict[Operation, Any] = {
+    (method.upper(), path): resolve(operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+}
+EVENTS: dict[Operation, Any] = {
+    (event["Properties"]["Method"], event["Properties"]["Path"]): event["Properties"]
+    for event in STACK["Resources"]["ApiFunction"]["Properties"]["Events"].values()
+}
+ROUTES: dict[Operation, Any] = {
+    (route.method, re.sub(r"<\w+>", "{id}", route.path)): route
+    for route in (*api.app._static_routes, *api.app._dynamic_routes)
+}
+GATEWAY: dict[str, Any] = STACK["Resources"]["Api"]["Properties"]["GatewayResponses"]
+
+
+STAGE = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/dev"
+
+
+def conforms(operation: Operation, answer: Answer) -> None:
+    """Hold an answer against the document: its status, headers, media type and body, and nothing beyond these."""
+    method, path = operation
+    [content_type] = answer.headers["content-type"]
+    headers = {name: value for name, [value] in answer.headers.items()}
+    CONTRACT.validate_response(
+        MockRequest(STAGE, method, path.replace("{id}", "id")),
+        MockResponse(answer.body, answer.status, headers, content_type),
+    )
+    responses = OPERATIONS[operation]["responses"]
+    response = responses.get(str(answer.status)) or responses[f"{answer.status // 100}XX"]
+    schema = response["content"][content_type]["schema"]
+    assert headers.keys() - {"content-type"} <= {name.lower() for name in headers_of(response)}
+    assert answer.json.keys() <= (schema.get("properties") or schema["allOf"][0]["properties"]).keys()
+
+
+def headers_of(response: dict[str, Any]) -> dict[str, Any]:
+    """The headers of a documented response."""
+    headers: dict[str, Any] = response.get("headers", {})
+    return headers
+
+
+def slug(body: dict[str, Any]) -> str:
+    """The last part of a problem's type; empty of anything else."""
+    return str(body.get("type", "").partition("#")[2])
+
+
+class TestRoutes:
+    def test_are_the_same_in_the_document_the_gateway_and_the_function(self) -> None:
+        assert OPERATIONS.keys() == EVENTS.keys() == ROUTES.keys()
+
+    def test_have_the_names_of_their_functions(self) -> None:
+        names = {operation: described["operationId"] for operation, described in OPERATIONS.items()}
+
+        assert names == {operation: route.func.__name__ for operation, route in ROUTES.items()}
+
+    def test_need_a_key_and_a_body_where_the_function_does(self) -> None:
+        for operation, route in ROUTES.items():
+            idempotent = any(isinstance(middleware, Idempotent) for middleware in route.middlewares)
+            parameters = {parameter["name"]: parameter for parameter in OPERATIONS[operation]["parameters"]}
+            [*at_the_gateway] = EVENTS[operation].get("RequestParameters", [])
+
+            assert parameters.get("Idempotency-Key", {}).get("required", False) is idempotent
+            assert at_the_gateway == [{"method.request.header.Idempotency-Key": {"Required": True}}] * idempotent
+            assert ("Prefer" in parameters) is idempotent
+            assert ("requestBody" in OPERATIONS[operation]) is idempotent
+
+
+class TestBodies:
+    @pytest.mark.parametrize("operation", [PROVISION, LAUNCH], ids=["server", "campaign"])
+    def test_are_checked_alike_by_the_document_the_gateway_and_the_function(self, operation: Operation) -> None:
+        [middleware] = ROUTES[operation].middlewares
+        model = EVENTS[operation]["RequestModel"]
+        models = STACK["Resources"]["Api"]["Properties"]["Models"]
+        schema = OPERATIONS[operation]["requestBody"]["content"]["application/json"]["schema"]
+
+        assert rules(schema) == middleware._body.SCHEMA == models[model["Model"]]
+        assert model["Required"]
+        assert model["ValidateBody"]
+        assert model["ValidateParameters"]
+        assert DOCUMENT["components"]["schemas"][model["Model"]] == schema
+
+    def test_of_servers_come_back_as_they_were_sent(self) -> None:
+        schemas = DOCUMENT["components"]["schemas"]
+        sent, shown = schemas["ServerRequest"]["properties"], schemas["Server"]["properties"]
+
+        assert {name: shown[name] for name in sent} == sent
+
+    def test_may_be_as_large_as_the_document_says(self) -> None:
+        limit = ROUTES[PROVISION].middlewares[0]._policy().max_body
+
+        assert f"larger than {limit // 1024} KiB" in DOCUMENT["components"]["responses"]["BodyTooLarge"]["description"]
+
+
+class TestKeys:
+    pattern = re.compile(DOCUMENT["components"]["parameters"]["IdempotencyKey"]["schema"]["pattern"])
+
+    @given(
+        st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=300)
+        | st.from_regex(r'\A"?[!-~]{250,256}"?\Z')
+        | st.from_regex(r'\A"([ -~]|\\["\\]){0,5}"\Z')
+    )
+    @example('"')
+    @example('""')
+    @example(r'"\""')
+    @example(r'"\a"')
+    @example("k" * 256)
+    @example('"' + r"\\" * 255 + '"')
+    @example('"k";a=1')
+    def test_are_those_that_the_document_describes(self, value: str) -> None:
+        key = None
+        with suppress(Problem):
+            key = parse_key([value])
+
+        assert (key is not None) == bool(self.pattern.fullmatch(value.strip(" \t")))
+
+
+class World:
+    """The function, and the services that it calls.
+
+    Args:
+        service: the function.
+        clock: the time.
+        myfunnel: MyFunnelAPI.
+        monkeypatch: replaces the provider of servers.
+    """
+
+    def __init__(self, service: Api, clock: SetClock, myfunnel: MyFunnel, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.service = service
+        self.clock = clock
+        self.myfunnel = myfunnel
+        self._monkeypatch = monkeypatch
+
+    def provision(self, error: BaseException | None = None, **request: Any) -> Answer:
+        """Provision a server, or fail."""
+        with self._monkeypatch.context() as patch:
+            if error is not None:
+                patch.setattr(api, "provider", lambda: FailingProvider(error))
+            return self.service.post(**request)
+
+    def launch(self, campaign: Any = CAMPAIGN, **request: Any) -> Answer:
+        """Launch a campaign."""
+        return self.service.post(campaign, path="/v1/campaigns", **request)
+
+    def provision_while_running(self) -> Answer:
+        """Send the same while the first request, cut off in the middle, seems to run."""
+        with suppress(Killed):
+            self.provision(Killed())
+        return self.provision()
+
+    def replay(self, send: Callable[[], Answer]) -> Answer:
+        """Send the same twice."""
+        send()
+        return send()
+
+    def hold(self) -> Answer:
+        """Hold a duplicate until another request completes the operation."""
+
+        def complete() -> None:
+            self.clock.while_asleep = lambda: None
+            self.clock.advance(31)
+            self.provision()
+
+        self.provision_while_running()
+        self.clock.while_asleep = complete
+        return self.provision(headers=[JSON, ("Prefer", "wait=20")])
+
+    def show(self, made: Answer) -> Answer:
+        """Show what was made."""
+        _, _, version, kind, id_ = made.headers["location"][0].split("/")
+        return self.service.get(f"/{version}/{kind}/{id_}", resource=f"/{version}/{kind}/{{id}}")
+
+    def launch_what_is_refused(self) -> Answer:
+        """Launch a campaign whose landing page MyFunnelAPI never accepts."""
+        self.myfunnel.faults.append(Fault(times=None, act=False, status=402))
+        return self.launch()
+
+
+class Killed(BaseException):
+    """Ends the function where it stands, as a crash does."""
+
+
+class FailingProvider:
+    """Fails.
+
+    Args:
+        error: with this.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def provision(self, server: object, operation: object) -> dict[str, str]:
+        """Fail."""
+        raise self._error
+
+
+def after(_: Answer, then: Answer) -> Answer:
+    """The second of two answers."""
+    return then
+
+
+@pytest.fixture
+def world(service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    zone = boto3.client("route53").create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]
+    monkeypatch.setattr(api, "dns", lambda: Dns(zone["Id"]))
+    myfunnel = MyFunnel()
+    with serving(myfunnel) as url:
+        funnels = Funnels(url, lambda: TOKEN)
+        monkeypatch.setattr(api, "funnels", lambda: funnels)
+        yield World(service, clock, myfunnel, monkeypatch)
+
+
+# What the function answers: how it comes about, and what it is.
+BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]] = {
+    "a server": (PROVISION, 201, "", lambda world: world.provision()),
+    "a server again": (PROVISION, 201, "", lambda world: world.replay(world.provision)),
+    "a server, held": (PROVISION, 201, "", World.hold),
+    "no key": (PROVISION, 400, "key-missing", lambda world: world.provision(key=None)),
+    "a bad key": (PROVISION, 400, "key-invalid", lambda world: world.provision(key="k" * 256)),
+    "a bad body": (PROVISION, 400, "body-invalid", lambda world: world.provision(body={"region": "moon"})),
+    "bad JSON": (PROVISION, 400, "body-invalid", lambda world: world.provision(body="{")),
+    "nobody": (PROVISION, 401, "unauthorized", lambda world: world.provision(principal=None)),
+    "in progress": (PROVISION, 409, "in-progress", World.provision_while_running),
+    "a large body": (PROVISION, 413, "body-too-large", lambda world: world.provision(body=" " * 131_073)),
+    "no JSON": (PROVISION, 415, "unsupported-media-type", lambda world: world.provision(headers=[])),
+    "another body": (
+        PROVISION,
+        422,
+        "key-reused",
+        lambda world: after(world.provision(), world.provision(body={**SERVER, "size": "small"})),
+    ),
+    "a mistake in the code": (PROVISION, 500, "internal-error", lambda world: world.provision(RuntimeError())),
+    # A Location too long for API Gateway.
+    "nothing to store": (PROVISION, 500, "response-not-stored", lambda world: world.provision(stage="s" * 11_000)),
+    "nothing to store, again": (
+        PROVISION,
+        500,
+        "response-not-stored",
+        lambda world: world.replay(lambda: world.provision(stage="s" * 11_000)),
+    ),
+    "not now": (PROVISION, 503, "unavailable", lambda world: world.provision(Retryable("Not now.", retry_after=7))),
+    "the server": (SHOW_SERVER, 200, "", lambda world: world.show(world.provision())),
+    "another's server": (
+        SHOW_SERVER,
+        404,
+        "not-found",
+        lambda world: world.show(world.provision(principal="bob")),
+    ),
+    "a campaign": (LAUNCH, 201, "", lambda world: world.launch()),
+    "a campaign again": (LAUNCH, 201, "", lambda world: world.replay(world.launch)),
+    "a taken domain": (LAUNCH, 409, "domain-taken", lambda world: after(world.launch(), world.launch(key="k"))),
+    "a taken domain, again": (
+        LAUNCH,
+        409,
+        "domain-taken",
+        lambda world: after(world.launch(), world.replay(lambda: world.launch(key="k"))),
+    ),
+    "a domain of another zone": (
+        LAUNCH,
+        422,
+        "domain-rejected",
+        lambda world: world.launch({**CAMPAIGN, "domain": "spring.example.org"}),
+    ),
+    "a landing page that is refused": (
+        LAUNCH,
+        422,
+        "funnel-rejected",
+        World.launch_what_is_refused,
+    ),
+    "the campaign": (SHOW_CAMPAIGN, 200, "", lambda world: world.show(world.launch())),
+    "another's campaign": (SHOW_CAMPAIGN, 404, "not-found", lambda world: world.show(world.launch(principal="bob"))),
+}
+
+# Which response the gateway gives in the function's place, and with which status.
+BY_THE_GATEWAY = [
+    *((name, response["StatusCode"]) for name, response in GATEWAY.items() if "StatusCode" in response),
+    ("DEFAULT_4XX", 403),
+    ("DEFAULT_5XX", 500),
+    ("DEFAULT_5XX", 502),
+]
+
+
+def at_the_gateway(name: str, status: int) -> Answer:
+    """What the gateway makes of one of its responses."""
+    variables = {
+        "${SpecificationUrl}": STACK["Parameters"]["SpecificationUrl"]["Default"],
+        "$context.status": str(status),
+        "$context.error.messageString": '"Missing required request parameters: [Idempotency-Key]"',
+    }
+    body = GATEWAY[name]["ResponseTemplates"]["application/json"]["Fn::Sub"]
+    for variable, value in variables.items():
+        body = body.replace(variable, value)
+    headers = GATEWAY[name]["ResponseParameters"]["Headers"]
+    return Answer(status, {header.lower(): [value.strip("'")] for header, value in headers.items()}, body.encode())
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("case", BY_THE_FUNCTION.values(), ids=BY_THE_FUNCTION)
+    def test_of_the_function_are_documented(
+        self, world: World, case: tuple[Operation, int, str, Callable[[World], Answer]]
+    ) -> None:
+        operation, status, problem, act = case
+
+        answer = act(world)
+
+        assert (answer.status, slug(answer.json)) == (status, problem)
+        conforms(operation, answer)
+
+    @pytest.mark.parametrize("header", ["idempotent-replayed", "preference-applied"])
+    def test_have_every_header_that_is_documented(self, world: World, header: str) -> None:
+        assert header in world.hold().headers
+
+    @pytest.mark.parametrize(("name", "status"), BY_THE_GATEWAY)
+    def test_of_the_gateway_are_documented(self, name: str, status: int) -> None:
+        conforms(PROVISION, at_the_gateway(name, status))
+
+    def test_that_are_documented_are_given(self) -> None:
+        by_the_function = {(status, problem) for _, status, problem, _ in BY_THE_FUNCTION.values()}
+        by_the_gateway = {(status, slug(at_the_gateway(name, status).json)) for name, status in BY_THE_GATEWAY}
+
+        assert {
+            (status, problem) for _, status, problem, _ in documented_examples()
+        } <= by_the_function | by_the_gateway
+
+
+def documented_examples() -> Iterator[tuple[Operation, int, str, Answer]]:
+    """Each example of a response: its operation, status and problem, and the answer that it stands for."""
+    for operation, described in OPERATIONS.items():
+        for code, response in described["responses"].items():
+            for media_type, content in response["content"].items():
+                for case in content["examples"].values():
+                    body = case["value"]
+                    status = int(code) if code.isdigit() else body["status"]
+                    headers = {name.lower(): [str(header["example"])] for name, header in headers_of(response).items()}
+                    answer = Answer(status, headers | {"content-type": [media_type]}, json.dumps(body).encode())
+                    yield operation, status, slug(body), answer
+
+
+class TestExamples:
+    @pytest.mark.parametrize(("operation", "answer"), [(case[0], case[3]) for case in documented_examples()])
+    def test_of_responses_are_valid(self, operation: Operation, answer: Answer) -> None:
+        conforms(operation, answer)
+
+    @pytest.mark.parametrize("operation", [PROVISION, LAUNCH], ids=["server", "campaign"])
+    def test_of_requests_are_valid(self, operation: Operation) -> None:
+        described = OPERATIONS[operation]
+        [content] = described["requestBody"]["content"].values()
+        headers = {parameter["name"]: parameter["examples"].values() for parameter in described["parameters"]}
+
+        for body in content["examples"].values():
+            for key in headers["Idempotency-Key"]:
+                sent = {"Idempotency-Key": key["value"], "Authorization": f"Bearer {'t' * 43}"}
+                data = json.dumps(body["value"]).encode()
+                CONTRACT.validate_request(MockRequest(STAGE, *operation, headers=sent, data=data))
+
+    def test_of_problems_have_the_titles_of_the_function(self) -> None:
+        for _, status, problem, answer in documented_examples():
+            if problem in PROBLEMS and status not in {502, 504} and answer.status == PROBLEMS[problem][0]:
+                assert answer.json["title"] == PROBLEMS[problem][1]
+
+
+def raised() -> Iterator[str]:
+    """The problems that the function's modules raise."""
+    for module in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            match node:
+                case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(str(problem)), *_]):
+                    yield problem
+                case ast.Call(func=ast.Name("NotFoundError")):
+                    yield "not-found"
+
+
+class TestProblems:
+    def test_are_all_documented(self) -> None:
+        by_the_gateway = {slug(at_the_gateway(name, status).json) for name, status in BY_THE_GATEWAY}
+        documented = {problem for _, _, problem, _ in documented_examples()} - {""}
+
+        assert documented == {*PROBLEMS, *raised(), *by_the_gateway}
+
+    def test_have_one_title_each(self) -> None:
+        titles: dict[str, set[str]] = {problem: {title} for problem, (_, title) in PROBLEMS.items()}
+        answers = [answer for _, _, _, answer in documented_examples()]
+        for answer in (*answers, *(at_the_gateway(*case) for case in BY_THE_GATEWAY)):
+            if problem := slug(answer.json):
+                titles.setdefault(problem, set()).add(answer.json["title"])
+
+        assert {problem: len(named) for problem, named in titles.items() if len(named) > 1} == {}
+
+    def test_are_headings_of_the_specification_with_their_statuses(self) -> None:
+        documented: dict[str, set[int]] = {}
+        for _, status, problem, _ in documented_examples():
+            documented.setdefault(problem, set()).add(status)
+        documented.pop("")
+
+        headings = re.findall(r"^### ([a-z-]+)\n\n\*\*([\d, ]+)\*\*", SPECIFICATION, re.MULTILINE)
+
+        assert {
+            problem: {int(status) for status in statuses.split(", ")} for problem, statuses in headings
+        } == documented
