@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,6 @@ from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
 HOME = LOCAL / "run"
 _DESCRIPTION = LOCAL / "stack.json"
-_BUILT = ROOT / ".aws-sam" / "build"
 
 
 @dataclass(frozen=True)
@@ -83,28 +82,33 @@ def load() -> Stack:
     return Stack(**json.loads(_DESCRIPTION.read_text()))
 
 
-def build() -> None:
+def build() -> Path:
     """Build the artifact and the template with sam.
+
+    Returns:
+        The directory of both.
 
     Raises:
         ToolError: if sam fails.
     """
     _sam(["build"], None)
+    return ROOT / ".aws-sam" / "build"
 
 
-def deploy(cloud: Cloud, parameters: Mapping[str, str]) -> Stack:
+def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> Stack:
     """Deploy what was built to a local cloud.
 
     Args:
         cloud: the cloud.
+        built: the directory of the artifact and the template.
         parameters: template parameters, beside those of the environment `local`; MyFunnelAPI and the zone among them.
 
     Raises:
         ToolError: if sam fails.
     """
-    adapted = template.load(_BUILT / "template.yaml")
+    adapted = template.load(built / "template.yaml")
     template.drop_deployment_preferences(adapted)
-    path = _BUILT / "local.yaml"
+    path = built / "local.yaml"
     path.write_text(yaml.safe_dump(adapted, sort_keys=False))
     settings = deploy_parameters("local")
     overrides = [*settings["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
@@ -120,6 +124,7 @@ def running(
     port: int = 0,
     parameters: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    variant: Callable[[Path], Path] = lambda built: built,
 ) -> Iterator[Stack]:
     """A freshly built and deployed stack, on a cloud of its own, for the length of a `with` block.
 
@@ -128,22 +133,29 @@ def running(
         port: where the cloud listens; 0 for a free port.
         parameters: template parameters, beside those of the environment `local`.
         environment: variables for the cloud, which its functions inherit.
+        variant: makes of what was built what is deployed instead.
     """
     try:
-        yield _start(home, port, parameters, environment)
+        yield _start(home, port, parameters or {}, environment, variant)
     finally:
         _stop(home)
 
 
-def _start(home: Path, port: int, parameters: Mapping[str, str] | None, environment: Mapping[str, str] | None) -> Stack:
+def _start(
+    home: Path,
+    port: int,
+    parameters: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+    variant: Callable[[Path], Path] = lambda built: built,
+) -> Stack:
     with task("start the local cloud"):
         _stop(home)
         cloud = local_cloud.start(home, port=port, environment=environment)
         outside = neighbours.set_up(cloud, home)
     with task("build (sam build)"):
-        build()
+        built = variant(build())
     with task("deploy template.yaml (sam deploy)"):
-        return deploy(cloud, {**outside, **(parameters or {})})
+        return deploy(cloud, built, {**outside, **parameters})
 
 
 def _stop(home: Path) -> bool:
@@ -205,7 +217,7 @@ def up(port: int) -> None:
     """Start the local stack and leave it running; one that runs already is replaced."""
     _DESCRIPTION.unlink(missing_ok=True)
     try:
-        stack = _start(HOME, port, None, None)
+        stack = _start(HOME, port, {})
         _DESCRIPTION.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     except BaseException:
         _stop(HOME)
