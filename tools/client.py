@@ -1,0 +1,112 @@
+"""A client of the API as the demo and the tests need one: it can also hang up before the answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+
+_RETRIED = frozenset({409, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response.
+
+    Args:
+        status: the status code.
+        headers: the header fields; their names in lower case.
+        body: the bytes of the body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether this is the stored response of an earlier run."""
+        return self.headers.get("idempotent-replayed") == "true"
+
+
+class Client:
+    """Calls the API as one principal.
+
+    Args:
+        api_url: the API's base URL, stage included.
+        token: the bearer token.
+        timeout: seconds to wait for an answer.
+    """
+
+    def __init__(self, api_url: str, token: str, timeout: float = 120) -> None:
+        self._api_url = api_url
+        self._token = token
+        self._timeout = timeout
+        self._http = urllib3.PoolManager(maxsize=64, retries=False)
+
+    def post(self, path: str, body: Any, key: str) -> Answer:
+        """POST once."""
+        return self._request("POST", path, self._headers(key), json.dumps(body).encode())
+
+    def post_until_done(
+        self, path: str, body: Any, key: str, *, within: float = 60, seen: Callable[[Answer], None] = lambda _: None
+    ) -> Answer:
+        """POST again with the same key, as often and as late as the answers ask for, until one is final.
+
+        Args:
+            path: the path below the stage.
+            body: the JSON value to send.
+            key: the idempotency key.
+            within: seconds after which the latest answer is taken as it is.
+            seen: told of each answer that is not final.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            answer = self.post(path, body, key)
+            if answer.status not in _RETRIED or time.monotonic() > deadline:
+                return answer
+            seen(answer)
+            time.sleep(float(answer.headers.get("retry-after", "1")))
+
+    def post_and_hang_up(self, path: str, body: Any, key: str, until: Callable[[], bool], within: float = 30) -> bool:
+        """POST, and close the connection without reading a byte of the answer, as soon as a condition holds.
+
+        Returns:
+            Whether the condition came to hold in time; the connection is closed anyway.
+        """
+        url = urlsplit(self._api_url)
+        content = json.dumps(body).encode()
+        headers = {"Host": url.netloc, **self._headers(key), "Content-Length": str(len(content))}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with socket.create_connection((str(url.hostname), url.port or 80)) as connection:
+            connection.sendall(f"POST {url.path}{path} HTTP/1.1\r\n{head}\r\n".encode() + content)
+            deadline = time.monotonic() + within
+            while not (holds := until()) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return holds
+
+    def get(self, path: str) -> Answer:
+        """GET once."""
+        return self._request("GET", path, {"Authorization": f"Bearer {self._token}"})
+
+    def _headers(self, key: str) -> dict[str, str]:
+        return {
+            "Authorization": f"Bearer {self._token}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": key,
+        }
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+        reply = self._http.request(method, f"{self._api_url}{path}", headers=headers, body=body, timeout=self._timeout)
+        return Answer(reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.data)

@@ -1,0 +1,24 @@
+"""Set up a local cloud, deploy the real template.yaml to it, and play the story; exit 1 if a claim does not hold.
+
+python -m tools.demo
+"""
+
+from __future__ import annotations
+
+from tools import stack
+from tools.demo.act_one import ActOne
+from tools.demo.story import Story
+from tools.errors import run
+from tools.setup import LOCAL
+
+
+def main() -> int:
+    with stack.running(LOCAL / "demo") as deployed:
+        story = Story()
+        ActOne(story, deployed).play()
+        story.end()
+    return 1 if story.broken else 0
+
+
+if __name__ == "__main__":
+    run(main)

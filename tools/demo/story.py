@@ -1,0 +1,79 @@
+"""How the story is told: scenes, what is sent and answered, and claims that hold or do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.client import Answer
+
+
+class Story:
+    """Tells what happens, and keeps count of the claims that did not hold."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._scene = 0
+        self.claims = 0
+        self.broken: list[str] = []
+
+    def act(self, title: str) -> None:
+        """Open an act."""
+        self._console.print()
+        self._console.rule(f"[bold]{title}[/]", style="blue")
+
+    def scene(self, title: str) -> None:
+        """Open a scene."""
+        self._scene += 1
+        self._console.print(f"\n[bold blue]{self._scene}[/] [bold]{title}[/]")
+
+    def sent(self, what: str, outcome: str) -> None:
+        """Tell what a client sent, and what came of it."""
+        self._console.print(f"  [cyan]→[/] {what}")
+        self._console.print(f"  [cyan]←[/] {outcome}")
+
+    def answered(self, what: str, answer: Answer) -> None:
+        """Tell what a client sent, and the answer."""
+        marks = [
+            f"{name}: {answer.headers[name.lower()]}" for name in ("Retry-After",) if name.lower() in answer.headers
+        ]
+        marks += ["(replayed)"] if answer.replayed else []
+        status = f"[{'green' if answer.status < 400 else 'yellow'}]{answer.status}[/]"
+        self.sent(what, f"{status}  {'  '.join([_summary(answer), *marks])}")
+
+    def claim(self, claim: str, *, holds: bool, seen: Any = "") -> None:
+        """Check a claim; one that does not hold is told with what was seen instead."""
+        self.claims += 1
+        if holds:
+            self._console.print(f"  [green]✓ {claim}[/]")
+        else:
+            self.broken.append(claim)
+            self._console.print(f"  [bold red]✗ {claim}[/]  seen: {seen!r}", soft_wrap=True)
+
+    def table(self, rows: Mapping[str, str]) -> None:
+        """Show names with their values."""
+        table = Table(show_header=False, box=None, padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(f"[dim]{name}[/]", value)
+        self._console.print(table)
+
+    def end(self) -> None:
+        """Tell how many claims held."""
+        self._console.print()
+        self._console.rule(style="blue")
+        if self.broken:
+            self._console.print(f"[bold red]{len(self.broken)} of {self.claims} claims did not hold[/]")
+        else:
+            self._console.print(f"[bold green]all {self.claims} claims hold[/]")
+
+
+def _summary(answer: Answer) -> str:
+    if "json" not in answer.headers.get("content-type", ""):
+        return f"{len(answer.body)} bytes"
+    body = answer.json
+    return str(body.get("title") or "  ".join(str(body[name]) for name in ("id", "status") if name in body))
