@@ -65,6 +65,7 @@ class Table:
     types: Mapping[str, str] = field(default_factory=dict)
     items: dict[Key, Item] = field(default_factory=dict)
     stale: dict[Key, Item | None] = field(default_factory=dict)
+    digests: dict[Key, int] = field(default_factory=dict)
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -263,7 +264,10 @@ class DynamoDB:
         else:
             table.items[change.key] = change.after
         if change.before != change.after:
-            self.digest ^= _digest(change, change.before) ^ _digest(change, change.after)
+            digests = self.tables[change.table].digests
+            new = 0 if change.after is None else hash((change.table, change.key, repr(change.after)))
+            self.digest ^= digests.pop(change.key, 0) ^ new
+            digests[change.key] = new
             self.changed(change)
 
     def _charge(self, change: Change, factor: int) -> None:
@@ -556,17 +560,6 @@ def _after(table: Table, page: list[Item], start: Item | None) -> list[Item]:
     wanted = table.key_of(start)
     positions = [position for position, item in enumerate(page) if table.key_of(item) == wanted]
     return page[positions[0] + 1 :] if positions else page
-
-
-def frozen(value: Any) -> Any:
-    """The same value, hashable."""
-    if isinstance(value, dict):
-        return frozenset((name, frozen(inner)) for name, inner in value.items())
-    return tuple(frozen(element) for element in value) if isinstance(value, list) else value
-
-
-def _digest(change: Change, item: Item | None) -> int:
-    return 0 if item is None else hash((change.table, change.key, frozen(item)))
 
 
 def _write_units(item: Item | None) -> int:

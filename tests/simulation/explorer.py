@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
 
-from tests.simulation.world import GO, Event, Option, Violation, World
+from tests.simulation.world import END, GO, TIME, Event, Option, Violation, World
 
 Build: TypeAlias = Callable[[], World]
 Pick: TypeAlias = Callable[[World, list[Option]], Option | None]
@@ -159,7 +159,7 @@ def _weight(failure: Failure) -> tuple[int, int, int]:
     labels = failure.schedule
     subjects = [label.partition(":")[0] for label in labels]
     switches = sum(one != other for one, other in pairwise(subjects))
-    return sum(":" in label or label == "time" for label in labels), switches, len(labels)
+    return sum(":" in label for label in labels), switches, len(labels)
 
 
 def timeline(events: Iterable[Event], actors: Sequence[str]) -> str:
@@ -197,7 +197,7 @@ class _DepthFirst:
         self.merged = False
 
     def __call__(self, world: World, options: list[Option]) -> Option | None:
-        if len(options) == 1:
+        if len(options) == 1 and options[0].subject != END:
             return options[0]
         if self._depth == self._known:
             state = world.state()
@@ -205,6 +205,8 @@ class _DepthFirst:
                 self.merged = True
                 return None
             self._seen.add(state)
+            if len(options) == 1:
+                return options[0]
             self._branches.append((options, 0))
             self._known += 1
         options, taken = self._branches[self._depth]
@@ -222,7 +224,7 @@ class _Random:
 
     def __call__(self, world: World, options: list[Option]) -> Option:
         self._states.add(world.state())
-        ordinary = [option for option in options if option.action == GO and option.subject != "time"]
+        ordinary = [option for option in options if option.action == GO and option.subject != TIME]
         usual = ordinary and self._chance.random() > FAULT_ODDS
         option = self._chance.choice(ordinary if usual else options)
         self.taken = hash((self.taken, option))

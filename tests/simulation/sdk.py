@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from tests.simulation import dynamodb
-from tests.simulation.dynamodb import Refused, Response, frozen
+from tests.simulation.dynamodb import Refused, Response
 from tests.simulation.world import GO, REQUEST_LIFE_MS, InFlight, Point, World
 
 ENDPOINT = "https://dynamodb.simulated"
@@ -100,18 +100,20 @@ class Client:
                 request = InFlight(world.me.name, operation, params, world.now + REQUEST_LIFE_MS)
                 world.in_flight.append(request)
             world.tell(f"{label} ⚡ {action}")
+            world.me.cut_off = True
             self._raise(operation, params, action)
         raise ReadTimeoutError(endpoint_url=ENDPOINT)
 
     def _answer(self, operation: str, params: dict[str, Any], label: str, *, lagging: bool) -> Response:
         world = self._world
+        world.me.cut_off = False
         try:
             response = world.apply(operation, params, world.me, **({"lagging": True} if lagging else {}))
         except Refused as refused:
-            world.me.saw(refused.code, frozen(refused.extra))
+            world.me.saw(refused.code, repr(refused.extra))
             world.tell(f"{label} ✗ {refused.code}{_summary(refused.extra)}")
             raise dynamodb.error(refused, operation) from None
-        world.me.saw(frozen(response))
+        world.me.saw(repr(response))
         world.tell(f"{label} ✓{' (stale)' if lagging else ''}{_summary(response)}")
         return response
 
@@ -172,6 +174,6 @@ def _summary(content: dict[str, Any]) -> str:
     item = content.get("Item") or content.get("Attributes") or {}
     reasons = [reason["Code"] for reason in content.get("CancellationReasons", ())]
     shown = [
-        f"{name}={next(iter(item[name].values()))!s:.13}" for name in ("status", "owner", "attempt") if name in item
+        f"{name}={next(iter(item[name].values()))!s:.10}" for name in ("status", "owner", "attempt") if name in item
     ]
     return f" [{' '.join(reasons + shown)}]" if reasons or shown else ""

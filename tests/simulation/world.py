@@ -21,6 +21,10 @@ EPOCH_MS = 1_800_000_000_000
 GO = "go"
 CRASH = "crash"
 ARRIVES = "arrives"
+TIME = "time"
+END = "end"
+INVOCATION_LIFE_MS = 15 * 60_000
+"""How long Lambda lets a function run at most."""
 REQUEST_LIFE_MS = 60_000
 """How long a request that its sender gave up may still be on its way to the database."""
 
@@ -82,19 +86,32 @@ class Actor:
     """A worker, from its request's arrival to its answer or its death.
 
     Args:
-        history: a digest of everything that the actor has seen; its code is deterministic, so this is its state.
+        name: what timelines and schedules call it.
+        greenlet: its code, suspended at its point.
+        skew: milliseconds by which its clock is ahead of the world's.
+        may_crash: whether a crash is one of its faults.
+        started: when it arrived, epoch milliseconds; None before.
+        point: where it stands.
+        history: a digest of everything that it has seen; its code is deterministic, so this is its state.
+        minted: how many ids it has made.
+        crashed: whether it died.
+        answer: what its code returned.
+        cut_off: whether its latest call of the database was in vain.
+        notes: what invariants remember of it.
     """
 
     name: str
     greenlet: greenlet
     skew: int
     may_crash: bool
+    started: int | None = None
     point: Point | None = None
     history: int = 0
     minted: int = 0
     crashed: bool = False
     answer: Any = None
-    owned: set[Any] = field(default_factory=set)
+    cut_off: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -128,6 +145,11 @@ class InFlight(NamedTuple):
 Watcher: TypeAlias = Callable[["World", Actor, Change], None]
 
 
+def uuid4() -> UUID:
+    """Stands in for `uuid.uuid4` in the code that actors run."""
+    return getcurrent().world.uuid()  # type: ignore[no-any-return,attr-defined]  # set by spawn
+
+
 class World:
     """The actors, the database, the clock and the rest of the world of one schedule.
 
@@ -137,8 +159,8 @@ class World:
         instants: epoch milliseconds to which time may jump, given the world; only those ahead count.
         expired: items that the time-to-live process may delete now, as (table, key).
         watch: checks each change of the database as it happens.
+        answered: checks each answer as it is given.
         finish: runs after the last actor ended, and may spawn more; nothing goes wrong from then on.
-        trace: keep the events for a timeline.
     """
 
     def __init__(
@@ -149,6 +171,7 @@ class World:
         instants: Callable[[World], Iterable[int]] = lambda _: (),
         expired: Callable[[World], Iterable[tuple[str, Any]]] = lambda _: (),
         watch: Iterable[Watcher] = (),
+        answered: Callable[[World, Actor], None] = lambda _world, _actor: None,
         finish: Callable[[World], Iterator[None]] | None = None,
     ) -> None:
         self.database = DynamoDB(tables, lambda: self.now, self._changed)
@@ -156,13 +179,14 @@ class World:
         self.now = EPOCH_MS
         self.actors: dict[str, Actor] = {}
         self.in_flight: list[InFlight] = []
-        self.effects: list[Any] = []
+        self.facts: list[Any] = []
         self.events: list[Event] | None = None
         self._instants = instants
         self._expired = expired
         self._watch = tuple(watch)
+        self._answered = answered
         self._finish = finish(self) if finish else iter(())
-        self._finishing = False
+        self._finished = False
         self._steering = getcurrent()
         self._writer: Actor | None = None
         self._broken: Violation | None = None
@@ -182,9 +206,10 @@ class World:
             actor.answer = code()
             actor.saw("answered", actor.answer)
             self.tell(f"→ {actor.answer}")
+            self._answered(self, actor)
 
-        actor = Actor(name, greenlet(life), skew, may_crash, Point(ARRIVES))
-        actor.greenlet.actor = actor  # type: ignore[attr-defined]  # greenlets take attributes
+        actor = Actor(name, greenlet(life), skew, may_crash, point=Point(ARRIVES))
+        actor.greenlet.actor, actor.greenlet.world = actor, self  # type: ignore[attr-defined]  # it takes attributes
         self.actors[name] = actor
         return actor
 
@@ -224,11 +249,11 @@ class World:
             self._writer = None
 
     def uuid(self) -> UUID:
-        """Stands in for `uuid.uuid4`: a new id for each call, and the same ones in each run."""
+        """A new id for each call, and the same ones in each run."""
         actor = self.me
         actor.minted += 1
-        number = int.from_bytes(actor.name.encode()[:6].ljust(6, b"\0")) << 16 | actor.minted
-        return UUID(int=number << 16, version=4)
+        number = list(self.actors).index(actor.name) + 1
+        return UUID(int=number << 96 | actor.minted, version=4)
 
     def tell(self, text: str, actor: str | None = None) -> None:
         """Add a line to the timeline."""
@@ -239,29 +264,25 @@ class World:
 
     def options(self) -> list[Option]:
         """What may happen next, the least eventful first; empty when the schedule is over."""
-        while not (found := self._options()):
-            self._finishing = True
-            self.budget = Budget(0, 0)
-            self.in_flight.clear()
-            if next(self._finish, self) is self:
-                return []
-        return found
+        found = self._options()
+        if found or self._finished:
+            return found
+        return [Option(END)]
 
     def _options(self) -> list[Option]:
         living = [actor for actor in self.actors.values() if not actor.ended]
         if not living:
             return []
-        jump = self.budget.jumps > 0 and self._next_instant() is not None
+        jumps = self._jumps() if self.budget.jumps else []
         for actor in living:
             if actor.point and actor.point.private:
-                return [Option(actor.name), *([Option("time")] if jump else [])]
+                return [Option(actor.name), *jumps]
         # Whoever acted last goes on first, sleepers come last.
         living.sort(key=lambda actor: (actor.asleep, actor.name != self._last))
         found = [Option(actor.name) for actor in living]
         found += [Option("landing", str(number)) for number, _ in enumerate(self.in_flight)]
-        if jump:
-            found.append(Option("time"))
-        if not self._finishing:
+        found += jumps
+        if self.budget.faults or self.budget.jumps:
             found += [Option("expiry", f"{table}/{key[0]}") for table, key in self._expired(self)]
         return found + self._faults(living)
 
@@ -281,8 +302,11 @@ class World:
         Raises:
             Violation: an invariant was broken on the way.
         """
-        if option.subject == "time":
-            self._jump()
+        if option.subject == END:
+            self._go_on_finishing()
+        elif option.subject == TIME:
+            self.budget.jumps -= 1
+            self._advance(EPOCH_MS + int(option.action))
         elif option.subject == "landing":
             self._land(int(option.action))
         elif option.subject == "expiry":
@@ -305,11 +329,12 @@ class World:
             (
                 self.now,
                 self.database.digest,
-                *((actor.history, actor.ended, actor.point) for actor in self.actors.values()),
-                *self.effects,
+                # Whatever an actor has seen no longer counts once it ended.
+                *(actor.ended or (actor.history, actor.point) for actor in self.actors.values()),
+                frozenset(self.facts),
                 self.budget.faults,
                 self.budget.jumps,
-                *((request.sender, request.operation, str(request.params)) for request in self.in_flight),
+                *((request.sender, request.operation, repr(request.params)) for request in self.in_flight),
             )
         )
 
@@ -317,6 +342,11 @@ class World:
         """End every actor, so that none of their code runs on when this world is thrown away."""
         for actor in self.actors.values():
             self._kill(actor)
+
+    def _go_on_finishing(self) -> None:
+        self.budget = Budget(0, 0)
+        self.in_flight.clear()
+        self._finished = next(self._finish, self) is self
 
     def _go_on(self, actor: Actor, action: str) -> None:
         if action != GO:
@@ -329,6 +359,7 @@ class World:
         if actor.point.wakes_at is not None:
             self._advance(max(self.now, actor.point.wakes_at))
         self._last = actor.name
+        actor.started = actor.started or self.now
         actor.greenlet.switch(action) if actor.greenlet else actor.greenlet.switch()
 
     def _kill(self, actor: Actor) -> None:
@@ -339,19 +370,19 @@ class World:
             with suppress(Crashed):
                 actor.greenlet.throw(Crashed)
 
-    def _next_instant(self) -> int | None:
-        return min((instant for instant in self._instants(self) if instant > self.now), default=None)
-
-    def _jump(self) -> None:
-        self.budget.jumps -= 1
-        instant = self._next_instant()
-        assert instant is not None
-        self._advance(instant)
+    def _jumps(self) -> list[Option]:
+        ahead = sorted({instant for instant in self._instants(self) if instant > self.now})
+        return [Option(TIME, str(instant - EPOCH_MS)) for instant in ahead]
 
     def _advance(self, instant: int) -> None:
-        if instant > self.now:
-            self.now = instant
-            self.in_flight = [request for request in self.in_flight if request.until > instant]
+        if instant <= self.now:
+            return
+        self.now = instant
+        self.in_flight = [request for request in self.in_flight if request.until > instant]
+        for actor in self.actors.values():
+            if actor.started and actor.started + INVOCATION_LIFE_MS <= instant and not actor.ended:
+                self.tell("✗ is cut off by Lambda", actor.name)
+                self._kill(actor)
 
     def jump_to(self, instant: int) -> None:
         """Let time pass while nobody acts."""
