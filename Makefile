@@ -61,6 +61,11 @@ retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod
 	$(SETUP) dev
 	$(OPERATIONS) retry "$(ID)" --env "$(ENV)"
 
+.PHONY: sam-local
+sam-local: ## Invoke the functions in Docker with each of events/*.json: make sam-local [EVENT=provision | SERVE=1]
+	$(SETUP) dev sam
+	$(RUN) tools.sam_local $(EVENT) $(if $(SERVE),--serve)
+
 .PHONY: build
 build: ## Build the artifact
 	$(SETUP) sam

@@ -35,12 +35,17 @@ def issue(dynamodb: DynamoDBClient, table: str, principal: str, days: float = DE
         days: how long it is valid.
     """
     token = secrets.token_urlsafe(32)
+    put(dynamodb, table, token, principal, days)
+    return token
+
+
+def put(dynamodb: DynamoDBClient, table: str, token: str, principal: str, days: float = DEFAULT_DAYS) -> None:
+    """Store a token's hash; arguments as for `issue`."""
     expires_at = int(time.time() + days * _SECONDS_PER_DAY)
     dynamodb.put_item(
         TableName=table,
         Item={"id": {"S": _hash(token)}, "principal": {"S": principal}, "expires_at": {"N": str(expires_at)}},
     )
-    return token
 
 
 def revoke(dynamodb: DynamoDBClient, table: str, token: str) -> None:

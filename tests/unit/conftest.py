@@ -11,8 +11,8 @@ from moto import mock_aws
 
 import api
 from tests.clocks import SetClock
-from tests.tables import create_table
 from tests.unit.service import Api, restart
+from tools.tables import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

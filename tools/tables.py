@@ -1,4 +1,4 @@
-"""The tables of template.yaml, so that tests and stack cannot drift apart."""
+"""The tables of template.yaml in an emulator, so that what runs there and the stack cannot drift apart."""
 
 from __future__ import annotations
 
