@@ -13,10 +13,9 @@ from idempotency.middleware import Body, Idempotent
 from idempotency.operation import Operation
 from idempotency.policy import Policy
 from idempotency.problems import as_problem
-from idempotency.record import Record
-from idempotency.signals import Outcome, Signals
 from idempotency.store import Store
 from tests.events import KEY, Answer, Context, Headers, proxy_event
+from tests.signals import RecordedSignals
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -24,23 +23,6 @@ if TYPE_CHECKING:
     from tests.clocks import SetClock
 
 Run = Callable[[Operation], Response[Any]]
-
-
-class RecordedSignals(Signals):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.held: list[int] = []
-        self.errors: list[BaseException] = []
-
-    def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
-        self.outcomes.append(outcome)
-        if milliseconds is not None:
-            self.held.append(milliseconds)
-
-    def error(self, error: BaseException) -> None:
-        self.errors.append(error)
 
 
 class Route:

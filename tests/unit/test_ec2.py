@@ -141,7 +141,8 @@ class TestFailure:
     @pytest.fixture
     def fail(self) -> Iterator[Callable[[Exception], None]]:
         """Makes EC2 fail, without sending anything."""
-        client, failures = ec2._client(REGIONS[SERVER.region]), []
+        client = ec2._client(REGIONS[SERVER.region])
+        failures: list[Exception] = []
 
         def fail(**_: Any) -> None:
             raise failures[-1]

@@ -11,6 +11,7 @@ import pytest
 import api
 from idempotency.problems import Problem, Retryable
 from idempotency.signals import Outcome, Signals
+from provisioning import servers
 from tests.clocks import SetClock
 from tests.events import KEY
 from tests.unit.service import JSON, SERVER, Api, restart
@@ -138,7 +139,7 @@ class TestPrivacy:
             def fail(*_: object, error: Exception = error) -> None:
                 raise error
 
-            monkeypatch.setattr(api.servers, "provision", fail)
+            monkeypatch.setattr(servers, "provision", fail)
             clock.advance(24 * 3600)
             service.post(headers=headers)
 

@@ -1,0 +1,90 @@
+"""Workers on DynamoDB Local."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import boto3
+import botocore.endpoint
+import pytest
+from botocore.config import Config
+
+from tests.clocks import SetClock
+from tests.dynamodb_local import dynamodb_local  # noqa: F401 - a fixture
+from tests.integration.faults import SDK_ATTEMPTS
+from tests.integration.worker import Worker
+from tools.tables import create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from idempotency.clock import Clock
+
+NewWorker = Callable[..., Worker]
+
+_numbers = count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs DynamoDB Local."""
+    for item in items:
+        if "dynamodb_local" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """The time, for all workers alike."""
+    return SetClock()
+
+
+@pytest.fixture(scope="session")
+def new_client(dynamodb_local: str) -> Callable[[], DynamoDBClient]:  # noqa: F811
+    """Makes clients of DynamoDB Local."""
+    config = Config(retries={"mode": "standard", "total_max_attempts": SDK_ATTEMPTS}, max_pool_connections=50)
+    return lambda: boto3.client("dynamodb", endpoint_url=dynamodb_local, config=config)
+
+
+@pytest.fixture(scope="session")
+def owner(new_client: Callable[[], DynamoDBClient]) -> Iterator[DynamoDBClient]:
+    """A client that makes and deletes tables."""
+    client = new_client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def records(owner: DynamoDBClient) -> Iterator[str]:
+    """A table of records."""
+    name = create_table(owner, "IdempotencyTable", f"records-{next(_numbers)}")
+    yield name
+    owner.delete_table(TableName=name)
+
+
+@pytest.fixture
+def rows(owner: DynamoDBClient) -> Iterator[str]:
+    """A table of business rows."""
+    name = create_table(owner, "ResourcesTable", f"rows-{next(_numbers)}")
+    yield name
+    owner.delete_table(TableName=name)
+
+
+@pytest.fixture
+def worker(
+    new_client: Callable[[], DynamoDBClient], records: str, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[NewWorker]:
+    """Makes workers, on one table."""
+    # The SDK pauses between its own attempts: seconds that show nothing.
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
+    clients = []
+
+    def make(*, clock: Clock = clock, cache_bytes: int = 0) -> Worker:
+        clients.append(new_client())
+        return Worker(clients[-1], records, clock, cache_bytes)
+
+    yield make
+    for client in clients:
+        client.close()

@@ -1,0 +1,92 @@
+"""What may go wrong between the SDK and DynamoDB, at botocore's last hook before a request is sent.
+
+Each fault ends by itself: the SDK's next attempt goes through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
+from botocore.httpsession import URLLib3Session
+
+if TYPE_CHECKING:
+    from tests.integration.worker import Worker
+
+Fault = Callable[[AWSPreparedRequest], AWSResponse]
+SDK_ATTEMPTS = 3
+
+
+def lose_answers(worker: Worker, operation: str, times: int = 1) -> None:
+    """Carry requests out, and drop the connection before their answers."""
+
+    def lose(request: AWSPreparedRequest) -> AWSResponse:
+        session = URLLib3Session()
+        session.send(request)
+        session.close()
+        raise ConnectionClosedError(endpoint_url=request.url)
+
+    _inject(worker, operation, lose, times)
+
+
+def send_nothing(worker: Worker, operation: str = "*", times: int = SDK_ATTEMPTS) -> None:
+    """Fail to connect."""
+
+    def fail(request: AWSPreparedRequest) -> AWSResponse:
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    _inject(worker, operation, fail, times)
+
+
+def refuse(worker: Worker, operation: str, code: str, times: int = 1, *, reasons: tuple[str, ...] = ()) -> None:
+    """Answer with an error of DynamoDB's, and carry nothing out.
+
+    Args:
+        worker: whose requests.
+        operation: which of them.
+        code: the error.
+        times: how often.
+        reasons: why a transaction is cancelled, item by item.
+    """
+    error: dict[str, Any] = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}
+    if reasons:
+        error["CancellationReasons"] = [{"Code": reason} for reason in reasons]
+    _inject(worker, operation, lambda request: _answer(request, 400, error), times)
+
+
+def meanwhile(worker: Worker, operation: str, happens: Callable[[], object]) -> None:
+    """Let something happen just before a request is sent."""
+
+    def hook(**_: object) -> None:
+        worker.client.meta.events.unregister(event, hook)
+        happens()
+
+    event = f"before-send.dynamodb.{operation}"
+    worker.client.meta.events.register(event, hook)
+
+
+class _Raw(BytesIO):
+    def stream(self) -> list[bytes]:
+        return [self.getvalue()]
+
+
+def _answer(request: AWSPreparedRequest, status: int, body: dict[str, Any]) -> AWSResponse:
+    return AWSResponse(request.url, status, HTTPHeaders(), _Raw(json.dumps(body).encode()))
+
+
+def _inject(worker: Worker, operation: str, fault: Fault, times: int) -> None:
+    left = times
+
+    def hook(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        nonlocal left
+        if not left:
+            return None
+        left -= 1
+        return fault(request)
+
+    worker.client.meta.events.register(f"before-send.dynamodb.{operation}", hook)  # type: ignore[arg-type]

@@ -1,0 +1,216 @@
+"""A key belongs to one of many who claim it at the same moment."""
+
+from functools import partial
+from itertools import count, product
+from threading import Event
+from typing import Any
+
+from aws_lambda_powertools.event_handler import Response
+
+from idempotency.clock import Clock
+from idempotency.lifecycle import Reply
+from idempotency.operation import Operation
+from idempotency.policy import Policy
+from idempotency.problems import Problem, Retryable
+from idempotency.record import Status
+from idempotency.signals import Outcome
+from tests.clocks import SetClock
+from tests.integration.concurrency import at_once
+from tests.integration.conftest import NewWorker
+from tests.integration.worker import LEASE_SECONDS, Killed, Run, created, killed, same
+
+MANY = 16
+
+
+class Counted:
+    """An operation that counts its runs."""
+
+    def __init__(self, run: Run = created) -> None:
+        self._runs = count(1)
+        self._run = run
+        self.runs = 0
+
+    def __call__(self, operation: Operation) -> Response[Any]:
+        self.runs = next(self._runs)
+        return self._run(operation)
+
+
+def replies(results: list[Reply | Problem]) -> list[Reply]:
+    """The replies among the results; the rest must have been told that the operation is running."""
+    refusals = [result for result in results if isinstance(result, Problem)]
+    assert {refusal.slug for refusal in refusals} <= {"in-progress"}
+    return [result for result in results if isinstance(result, Reply)]
+
+
+class TestManyAtOnce:
+    def test_one_runs_and_the_others_are_told_that_it_is_running(self, worker: NewWorker) -> None:
+        # Given an operation that ends when all the others have their answer
+        others_answered, workers = Event(), [worker() for _ in range(MANY)]
+
+        def until_others_answered(operation: Operation) -> Response[Any]:
+            assert others_answered.wait(10)
+            return created(operation)
+
+        operation = Counted(until_others_answered)
+        answered = count(1)
+
+        def answer() -> Reply | Problem:
+            try:
+                return workers.pop().run(operation)
+            except Problem as problem:
+                if next(answered) == MANY - 1:
+                    others_answered.set()
+                return problem
+
+        # When many requests with one key come at once
+        results = at_once([answer] * MANY)
+
+        # Then one runs it
+        assert operation.runs == 1
+        [reply] = replies(results)
+        assert not reply.replayed
+
+    def test_those_who_are_held_get_the_bytes_of_the_one_who_runs(self, worker: NewWorker) -> None:
+        operation = Counted()
+        workers = [worker(clock=Clock()) for _ in range(MANY)]
+
+        results = at_once([partial(each.run, operation, wait=20) for each in workers])
+
+        answers = replies(results)
+        assert operation.runs == 1
+        assert len(answers) == MANY
+        assert same(answers)
+        assert sum(not reply.replayed for reply in answers) == 1
+
+    def test_principals_and_keys_do_not_meet(self, worker: NewWorker) -> None:
+        operation = Counted()
+        scopes = product("abcd", "1234")
+
+        results = at_once([partial(worker().run, operation, principal=principal, key=key) for principal, key in scopes])
+
+        assert operation.runs == MANY
+        assert len({reply.response.body for reply in replies(results)}) == MANY
+
+
+class TestTakeOver:
+    def test_of_a_lapsed_lease_is_by_one_of_many(self, worker: NewWorker, clock: SetClock) -> None:
+        # Given a worker that was killed after a step
+        def dies_after_a_step(operation: Operation) -> Response[Any]:
+            operation.step("first", lambda: "done")
+            raise Killed
+
+        first = worker()
+        try:
+            first.run(dies_after_a_step)
+        except Killed:
+            before = first.record()
+
+        # When many retry past its lease
+        clock.advance(LEASE_SECONDS + 0.001)
+        operation = Counted()
+        workers = [worker() for _ in range(MANY)]
+        results = at_once([partial(each.run, operation) for each in workers])
+
+        # Then one takes it over, with operation id and steps as they were
+        after = first.record()
+        assert operation.runs == 1
+        assert same(replies(results))
+        assert (before.attempt, after.attempt) == (1, 2)
+        assert (after.operation_id, after.steps) == (before.operation_id, {"first": '"done"'})
+        assert sum(each.signals.outcomes.count(Outcome.TAKEN_OVER) for each in workers) == 1
+
+    def test_is_refused_until_the_lease_has_ended(self, worker: NewWorker, clock: SetClock) -> None:
+        try:
+            worker().run(killed)
+        except Killed:
+            clock.advance(LEASE_SECONDS)
+
+        assert worker().refused().slug == "in-progress"
+        clock.advance(0.001)
+        assert worker().run().response.status == 201
+
+    def test_of_a_released_key_is_by_one_of_many_and_at_once(self, worker: NewWorker, clock: SetClock) -> None:
+        def fails(_: Operation) -> Response[Any]:
+            raise Retryable("later")
+
+        first = worker()
+        assert first.run(fails).response.status == 503
+        released = first.record()
+        clock.advance(0.001)
+
+        operation = Counted()
+        results = at_once([lambda: worker().run(operation)] * MANY)
+
+        assert (released.status, operation.runs) == (Status.RELEASED, 1)
+        assert same(replies(results))
+        assert first.record().operation_id == released.operation_id
+
+    def test_by_another_request_is_impossible(self, worker: NewWorker, clock: SetClock) -> None:
+        try:
+            worker().run(killed)
+        except Killed:
+            clock.advance(LEASE_SECONDS + 1)
+
+        assert worker().refused(body=b'{"n":2}').slug == "key-reused"
+
+
+class TestExpired:
+    def test_but_undeleted_record_is_replaced_by_one_of_many(self, worker: NewWorker, clock: SetClock) -> None:
+        # Given a completed record past its time to live, which DynamoDB has not deleted yet
+        first = worker()
+        old_reply, old = first.run(), first.record()
+        clock.advance(Policy().ttl)
+
+        # When many use its key again
+        operation = Counted()
+        workers = [worker() for _ in range(MANY)]
+        results = at_once([partial(each.run, operation) for each in workers])
+
+        # Then one runs it, as another operation
+        new = first.record()
+        answers = replies(results)
+        assert operation.runs == 1
+        assert same(answers)
+        assert not same([old_reply, answers[0]])
+        assert new.operation_id != old.operation_id
+        assert (old.attempt, new.attempt) == (1, 2)
+        assert new.steps == {}
+        assert sum(each.signals.outcomes.count(Outcome.EXPIRED) for each in workers) == 1
+
+    def test_record_gives_its_key_to_any_other_request(self, worker: NewWorker, clock: SetClock) -> None:
+        first = worker()
+        first.run()
+        clock.advance(Policy().ttl)
+
+        assert first.run(body=b'{"n":2}').response.status == 201
+        assert first.refused(body=b'{"n":1}').slug == "key-reused"
+
+    def test_record_that_never_completed_is_replaced_too(self, worker: NewWorker, clock: SetClock) -> None:
+        first = worker()
+        try:
+            first.run(killed)
+        except Killed:
+            old = first.record()
+        clock.advance(Policy().abandoned_ttl)
+
+        assert first.run().response.status == 201
+        assert first.record().operation_id != old.operation_id
+
+    def test_record_that_dynamodb_deletes_in_the_middle_is_claimed_anew(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        # Given an expired record that is deleted between the failed claim and its replacement
+        first = worker()
+        first.run()
+        clock.advance(Policy().ttl)
+        second = worker()
+        key = {"id": {"S": first.record().id}}
+
+        def delete(**_: object) -> None:
+            first.client.delete_item(TableName=first.table, Key=key)
+
+        second.client.meta.events.register("before-send.dynamodb.PutItem", delete)
+
+        # Then it is claimed all the same
+        assert not second.run().replayed
+        assert second.record().status is Status.COMPLETED

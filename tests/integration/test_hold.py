@@ -1,0 +1,214 @@
+"""Holding a duplicate: until the first request finishes, its lease lapses, or the client's patience ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.event_handler import Response
+
+from idempotency.lifecycle import Reply
+from idempotency.operation import Operation
+from idempotency.policy import Policy
+from idempotency.problems import Retryable
+from idempotency.signals import Outcome
+from tests.clocks import SetClock
+from tests.integration.conftest import NewWorker
+from tests.integration.worker import LEASE_SECONDS, Killed, Worker, created, killed, same
+
+
+class Running:
+    """A first request that goes on until it is told to end.
+
+    Args:
+        worker: who runs it.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.replies: list[Reply] = []
+        self._began, self._may_end = Event(), Event()
+        self._thread = Thread(target=lambda: self.replies.append(worker.run(self._until_told)))
+        self._thread.start()
+        assert self._began.wait(10)
+
+    def _until_told(self, operation: Operation) -> Response[Any]:
+        self._began.set()
+        assert self._may_end.wait(10)
+        return self._ends(operation)
+
+    def _ends(self, operation: Operation) -> Response[Any]:
+        return created(operation)
+
+    def end(self) -> None:
+        """Let it end, and wait until it has."""
+        self._may_end.set()
+        self._thread.join()
+
+
+class Failing(Running):
+    """A first request that fails for now in the end."""
+
+    def _ends(self, operation: Operation) -> Response[Any]:
+        raise Retryable("later")
+
+
+@pytest.fixture
+def running(worker: NewWorker) -> Iterator[Callable[..., Running]]:
+    """Begins a first request."""
+    begun: list[Running] = []
+
+    def begin(kind: type[Running] = Running) -> Running:
+        begun.append(kind(worker()))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        each.end()
+
+
+def at(clock: SetClock, seconds: float, happens: Callable[[], object]) -> None:
+    """Let something happen while somebody sleeps, once so much time has passed."""
+    moment = clock.now() + seconds * 1000
+
+    def watch() -> None:
+        if clock.now() >= moment:
+            clock.while_asleep = lambda: None
+            happens()
+
+    clock.while_asleep = watch
+
+
+class TestHeld:
+    def test_until_the_first_request_finishes(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        first, holder = running(), worker()
+        at(clock, 2, first.end)
+
+        reply = holder.run(wait=20)
+
+        assert same([reply, *first.replies])
+        assert reply.replayed
+        assert 2_000 <= reply.held < 3_000
+        assert holder.signals.outcomes == [Outcome.HELD, Outcome.REPLAYED_FROM_TABLE]
+        assert holder.signals.held == [reply.held]
+
+    def test_no_longer_than_it_asked_for(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        running()
+        holder = worker()
+
+        refusal = holder.refused(wait=5)
+
+        assert (refusal.slug, refusal.retry_after) == ("in-progress", 5)
+        assert sum(clock.sleeps) == 5_000
+        assert holder.signals.outcomes == [Outcome.HELD, Outcome.IN_PROGRESS]
+        assert holder.signals.held == [5_000]
+
+    @pytest.mark.parametrize("kind", [Running, Failing])
+    def test_and_takes_over_when_the_lease_lapses(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running], kind: type[Running]
+    ) -> None:
+        # Given a first request that hangs, near the end of its lease
+        first, holder = running(kind), worker()
+        clock.advance(LEASE_SECONDS - 3)
+
+        # When a duplicate is held beyond it
+        reply = holder.run(wait=20)
+
+        # Then it runs the operation itself, at once, and the first request comes too late
+        assert not reply.replayed
+        assert sum(clock.sleeps) == 3_001
+        assert holder.signals.outcomes == [Outcome.TAKEN_OVER, Outcome.EXECUTED]
+        first.end()
+        assert same([reply, *first.replies])
+
+    def test_and_resumes_when_the_first_request_fails_for_now(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        first, holder = running(Failing), worker()
+        at(clock, 1, first.end)
+
+        reply = holder.run(wait=20)
+
+        assert [first.replies[0].response.status, reply.response.status] == [503, 201]
+        assert holder.record().attempt == 2
+
+    def test_and_claims_when_the_record_is_deleted(self, worker: NewWorker, clock: SetClock) -> None:
+        with suppress(Killed):
+            worker().run(killed)
+        holder = worker()
+        key = {"id": {"S": holder.record().id}}
+        at(clock, 1, lambda: holder.client.delete_item(TableName=holder.table, Key=key))
+
+        reply = holder.run(wait=20)
+
+        assert not reply.replayed
+        assert holder.record().attempt == 1
+
+
+class TestCost:
+    @pytest.mark.parametrize(("seconds", "reads"), [(0.1, 1), (0.5, 3), (2, 6), (5, 9), (19, 23)])
+    def test_is_one_small_read_for_each_look(
+        self,
+        worker: NewWorker,
+        clock: SetClock,
+        running: Callable[..., Running],
+        seconds: float,
+        reads: int,
+        record_property: Callable[[str, object], None],
+    ) -> None:
+        first, holder = running(), worker()
+        at(clock, seconds, first.end)
+
+        holder.run(wait=20)
+
+        record_property("reads of one holder", holder.calls["GetItem"])
+        assert holder.calls == {"UpdateItem": 1, "GetItem": reads}
+
+    def test_pauses_grow_up_to_a_second(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        running()
+
+        worker().refused(wait=5)
+
+        *pauses, last = clock.sleeps
+        assert pauses == sorted(pauses)
+        assert (pauses[0], max(pauses)) == (100, 1_000)
+        assert last <= 1_000
+
+
+class TestPolicy:
+    def test_limits_what_a_client_may_ask_for(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        running()
+
+        worker().refused(wait=20, policy=Policy(hold_limit=3))
+
+        assert sum(clock.sleeps) == 3_000
+
+    def test_keeps_time_to_answer(self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]) -> None:
+        running()
+
+        worker().refused(wait=20, seconds=8)
+
+        assert sum(clock.sleeps) == 7_000
+
+    def test_keeps_time_to_take_over_safely(self, worker: NewWorker, clock: SetClock) -> None:
+        # Given a lease that lapses when the holder has less time left than an attempt needs
+        with suppress(Killed):
+            worker().run(killed)
+        clock.advance(LEASE_SECONDS - 5)
+        holder = worker()
+
+        # Then the holder leaves it to the next retry
+        refusal = holder.refused(wait=20, seconds=8)
+
+        assert (refusal.slug, refusal.retry_after) == ("unavailable", 1)
+        assert holder.record().attempt == 1

@@ -1,0 +1,126 @@
+"""A worker: one execution environment of a function, without the HTTP around it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.event_handler import Response
+from boto3.dynamodb.types import TypeDeserializer
+
+from idempotency.clock import Clock
+from idempotency.key import record_id
+from idempotency.lifecycle import Lifecycle, Reply, Result
+from idempotency.operation import Operation
+from idempotency.policy import Policy
+from idempotency.problems import Problem
+from idempotency.record import Record
+from idempotency.request import Request
+from idempotency.response import Completion, Row
+from idempotency.store import Store
+from tests.signals import RecordedSignals
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+DEADLINE_SECONDS = 28
+LEASE_SECONDS = DEADLINE_SECONDS + Policy().clock_skew
+
+Run = Callable[[Operation], Response[Any]]
+
+
+class Killed(BaseException):
+    """Ends a worker where it stands, as a crash does: nothing is written any more."""
+
+
+def created(operation: Operation) -> Response[Any]:
+    """Answer with something that no two attempts have in common."""
+    return Completion(201, {"operation": operation.id, "attempt": operation.attempt, "owner": operation.record.owner})
+
+
+def killed(_: Operation) -> Response[Any]:
+    """Be killed in the middle."""
+    raise Killed
+
+
+class Worker:
+    """Runs requests, and counts what it asks of DynamoDB.
+
+    Args:
+        client: its client.
+        table: the table of records.
+        clock: its clock.
+        cache_bytes: memory for completed records.
+    """
+
+    def __init__(self, client: DynamoDBClient, table: str, clock: Clock, cache_bytes: int = 0) -> None:
+        self.client = client
+        self.table = table
+        self.clock = clock
+        self.signals = RecordedSignals()
+        self.store = Store(client, table, clock)
+        self.lifecycle = Lifecycle(self.store, self.signals, clock=clock, cache_bytes=cache_bytes)
+        self.calls: Counter[str] = Counter()
+        client.meta.events.register("before-send.dynamodb.*", self._count)
+
+    def run(
+        self,
+        run: Run = created,
+        *,
+        key: str = "key",
+        principal: str = "alice",
+        body: bytes = b'{"n":1}',
+        seconds: float = DEADLINE_SECONDS,
+        wait: int = 0,
+        policy: Policy | None = None,
+    ) -> Reply:
+        """Answer a request, as the middleware does."""
+        policy = policy or Policy()
+        request = Request(principal, "POST", "/v1/things", "/v1/things", "/dev", {}, "application/json", body)
+        return self.lifecycle.run(
+            request,
+            key,
+            policy,
+            self.clock.now() + round(seconds * 1000),
+            lambda operation: Result.of(run(operation), policy),
+            wait,
+        )
+
+    def refused(self, run: Run = created, **request: Any) -> Problem:
+        """Answer a request that gets no response of its operation."""
+        try:
+            reply = self.run(run, **request)
+        except Problem as problem:
+            return problem
+        raise AssertionError(reply)
+
+    def record(self, key: str = "key", principal: str = "alice") -> Record:
+        """Read the record of a key."""
+        record = self.store.get(record_id(principal, "POST", "/v1/things", key))
+        assert record is not None
+        return record
+
+    def scan(self, table: str | None = None) -> list[dict[str, Any]]:
+        """Read a whole table; of records, unless told otherwise."""
+        deserialize = TypeDeserializer().deserialize
+        pages = self.client.get_paginator("scan").paginate(TableName=table or self.table)
+        return [{name: deserialize(value) for name, value in item.items()} for page in pages for item in page["Items"]]
+
+    def _count(self, event_name: str, **_: object) -> None:
+        self.calls[event_name.rpartition(".")[2]] += 1
+
+
+def inserting(table: str, *ids: str, conflict: Problem | None = None, **item: Any) -> Run:
+    """An operation that inserts rows with its completion."""
+
+    def run(operation: Operation) -> Response[Any]:
+        rows = [Row(table, {"id": id_, **item}, conflict) for id_ in ids]
+        return Completion(201, {"operation": operation.id}, rows=rows)
+
+    return run
+
+
+def same(replies: Sequence[Reply]) -> bool:
+    """Whether all replies are the same response, byte for byte."""
+    return all(reply.response == replies[0].response for reply in replies)
