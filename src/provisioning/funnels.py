@@ -17,7 +17,8 @@ _FUNNEL = fastjsonschema.compile(
     },
     use_default=False,
 )
-_RETRYABLE = frozenset({409, 425, 429})
+# A refused token is no word on the request: it may be a rotated one, and the next attempt reads the secret again.
+_RETRYABLE = frozenset({401, 403, 408, 409, 425, 429})
 _DEFAULT_PAUSE = 5
 _LONGEST_PAUSE = 300
 
