@@ -85,6 +85,16 @@ test-unit: ## Run the tests that need no server
 	$(SETUP) dev
 	$(RUN) pytest tests/unit
 
+.PHONY: test-peers
+test-peers: ## Run the tests of the comparison, in the peers' environment
+	$(SETUP) peers
+	@.local/peers/bin/python -m pytest benchmarks
+
+.PHONY: bench
+bench: ## Compare with the peers, and write docs/comparison.md
+	$(SETUP) peers
+	@PYTHONPATH=src .local/peers/bin/python -m benchmarks
+
 .PHONY: lint
 lint: ## Check style, types, imports and the template
 	$(SETUP) dev sam
