@@ -32,9 +32,9 @@ down: ## Stop the local stack
 	$(RUN) tools.stack down
 
 .PHONY: logs
-logs: ## Show the logs of the local stack's functions as they come
+logs: ## Show the logs of the functions as they come: make logs [ENV=prod]
 	$(SETUP) dev
-	$(RUN) tools.logs
+	$(RUN) tools.logs --env "$(ENV)"
 
 .PHONY: token
 token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
