@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools.aws import REGION
 from tools.errors import ToolError
-from tools.processes import end_group, is_running
+from tools.processes import end_group, is_running, start_detached
 from tools.setup import ENVIRONMENTS
 
 _HOST = "127.0.0.1"
@@ -80,14 +80,12 @@ def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = 
     scratch = home / "tmp"
     scratch.mkdir(parents=True)
     with (home / "cloud.log").open("wb") as log:
-        process = subprocess.Popen(
-            [ENVIRONMENTS["cloud"] / "bin" / _NAME],
+        process = start_detached(
+            [str(ENVIRONMENTS["cloud"] / "bin" / _NAME)],
+            log,
             env={**_environment(port, scratch), **(environment or {})},
             cwd=scratch,
-            stdin=subprocess.DEVNULL,
             stdout=log,
-            stderr=log,
-            start_new_session=True,
         )
     cloud = Cloud(process.pid, port)
     try:

@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import urllib3
 
 from tools.errors import ToolError, run
-from tools.processes import end_group, is_running
+from tools.processes import end_group, is_running, start_detached
 from tools.setup import ROOT
 
 TOKEN = "local-myfunnel-token"
@@ -297,9 +297,7 @@ def start(home: Path, token: str = TOKEN) -> str:
     """
     command = [sys.executable, "-m", _NAME, "--port", "0", "--token", token]
     with (home / "myfunnel.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-        )
+        process = start_detached(command, log, cwd=ROOT, stdout=subprocess.PIPE)
     (home / _PID_FILE).write_text(str(process.pid))
     assert process.stdout is not None
     with process.stdout:

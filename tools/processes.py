@@ -8,6 +8,23 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
+
+# Kept, since Python takes a process whose object is gone before it has ended for a mistake.
+_detached: list[subprocess.Popen[bytes]] = []
+
+
+def start_detached(command: list[str], log: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process that outlives this one, and leads a group of its own.
+
+    Args:
+        command: the command.
+        log: where its errors go.
+        options: what else `subprocess.Popen` takes.
+    """
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True, **options)
+    _detached.append(process)
+    return process
 
 
 def is_running(pid: int, name: str) -> bool:
@@ -18,7 +35,7 @@ def is_running(pid: int, name: str) -> bool:
         with suppress(OSError):
             return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
         return False
-    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    shown = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return name in shown.stdout
 
 
@@ -34,8 +51,15 @@ def end_group(pid: int, name: str, timeout_seconds: float = 10) -> None:
 
 def workers(cloud_pid: int, function_name: str) -> list[int]:
     """Processes in which a local cloud runs a function now."""
-    shown = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
     rows = (row.split(maxsplit=2) for row in shown.stdout.splitlines())
     return [
         int(pid) for pid, parent, *args in rows if parent == str(cloud_pid) and args and f"-{function_name}-" in args[0]
     ]
+
+
+def kill_workers(cloud_pid: int, function_name: str) -> None:
+    """Kill -9 every process in which a local cloud runs a function."""
+    for pid in workers(cloud_pid, function_name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,71 @@
+"""Faults at the calls that a deployed function makes, and a journal of these calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Side = Literal["before", "during", "after"]
+
+_INJECTED = Path(__file__).with_name("injected")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What happens to a call.
+
+    Args:
+        call: which one, such as ``dynamodb.UpdateItem`` or ``myfunnel.POST``; ``*`` stands for anything.
+        number: the how manieth of the operation's calls like this, from 1; the SDK's repetitions count.
+        when: before it is sent; during it, when the service has been sent it and nobody waits for the answer; or after
+            it has been answered.
+        do: kill -9 the worker; lose the connection; refuse with a throttling error or, from MyFunnelAPI, a 503; or
+            wait.
+        times: how many calls in a row.
+        function: part of the name of the function that makes it; empty for any.
+        seconds: how long to wait.
+    """
+
+    call: str = "*"
+    number: int = 1
+    when: Side = "before"
+    do: Literal["kill", "lose", "refuse", "delay"] = "kill"
+    times: int = 1
+    function: str = ""
+    seconds: float = 0
+
+
+class Faults:
+    """The rules and journals of operations, each by the id of its record (`idempotency.key.record_id`).
+
+    Args:
+        directory: where they are kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables for the local cloud, which its workers inherit."""
+        return {"PYTHONPATH": str(_INJECTED), "FAULTS": str(self._directory)}
+
+    def expect(self, record_id: str, rules: Iterable[Rule]) -> None:
+        """Have faults happen to an operation."""
+        (self._directory / f"{record_id}.rules").write_text(json.dumps([asdict(rule) for rule in rules]))
+
+    def calls(self, record_id: str) -> list[str]:
+        """What an operation has called, in order, such as ``dynamodb.UpdateItem``."""
+        return self._journal(record_id, "calls")
+
+    def met(self, record_id: str) -> list[str]:
+        """To which of its calls something has happened."""
+        return self._journal(record_id, "met")
+
+    def _journal(self, record_id: str, kind: str) -> list[str]:
+        journal = self._directory / f"{record_id}.{kind}"
+        return [line.split()[1] for line in journal.read_text().splitlines()] if journal.exists() else []
