@@ -70,6 +70,27 @@ def meanwhile(worker: Worker, operation: str, happens: Callable[[], object]) -> 
     worker.client.meta.events.register(event, hook)
 
 
+def process_only(worker: Worker, operation: str, count: int) -> None:
+    """Process so many of a batch, and leave the rest over, as DynamoDB may at any time."""
+
+    def shorten(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        [(table, batch)] = params["RequestItems"].items()
+        entries = batch if isinstance(batch, list) else batch["Keys"]
+
+        def of(part: list[Any]) -> dict[str, Any]:
+            return {table: part if isinstance(batch, list) else {**batch, "Keys": part}}
+
+        # A batch must not be empty; processing more than is said does no harm.
+        params["RequestItems"] = of(entries[: max(count, 1)])
+        context["left over"] = of(entries[count:]) if entries[count:] else {}
+
+    def report(parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        parsed["UnprocessedItems" if operation == "BatchWriteItem" else "UnprocessedKeys"] = context["left over"]
+
+    worker.client.meta.events.register(f"provide-client-params.dynamodb.{operation}", shorten)
+    worker.client.meta.events.register(f"after-call.dynamodb.{operation}", report)
+
+
 class _Raw(BytesIO):
     def stream(self) -> list[bytes]:
         return [self.getvalue()]

@@ -1,0 +1,469 @@
+"""Steps: each done once, its result kept; undone once each, the latest first, if the operation fails for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from threading import Barrier
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aws_lambda_powertools.event_handler import Response
+
+from idempotency.operation import Operation
+from idempotency.policy import Policy
+from idempotency.problems import Problem, Retryable
+from idempotency.record import Status
+from idempotency.signals import Outcome
+from tests.clocks import SetClock
+from tests.integration import faults
+from tests.integration.conftest import NewWorker
+from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created
+
+NO = Problem("rejected", "No.", status=422, title="Rejected")
+
+
+def resumed(worker: Worker, clock: SetClock, run: Run) -> int:
+    """Run until an attempt ends the operation, each past the lease of the one before; its status."""
+    for _ in range(20):
+        with suppress(Killed, Problem):
+            reply = worker.run(run)
+            if worker.record().completed:
+                return reply.response.status
+        clock.advance(LEASE_SECONDS + 0.001)
+    raise AssertionError("it never ends")
+
+
+class TestStep:
+    def test_is_done_once_whatever_happens_afterwards(self, worker: NewWorker, clock: SetClock) -> None:
+        # Given an operation of three steps that is killed after the second, then fails after the third
+        done: list[str] = []
+        results: list[list[Any]] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            def do(name: str) -> dict[str, Any]:
+                done.append(name)
+                return {"name": name, "attempt": operation.attempt}
+
+            seen = [operation.step(name, partial(do, name)) for name in ("one", "two")]
+            if operation.attempt == 1:
+                raise Killed
+            seen.append(operation.step("three", partial(do, "three")))
+            if operation.attempt == 2:
+                raise Retryable("later")
+            results.append(seen)
+            return created(operation)
+
+        one = worker()
+
+        assert resumed(one, clock, run) == 201
+        assert done == ["one", "two", "three"]
+        assert results == [
+            [{"name": "one", "attempt": 1}, {"name": "two", "attempt": 1}, {"name": "three", "attempt": 2}]
+        ]
+
+    def test_cut_off_before_its_checkpoint_is_done_again_under_the_same_key(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        keys: list[str] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            def do() -> None:
+                keys.append(operation.key("pay"))
+                if operation.attempt == 1:
+                    raise Killed
+
+            operation.step("pay", do)
+            return created(operation)
+
+        assert resumed(worker(), clock, run) == 201
+        assert len(keys) == 2
+        assert len({*keys}) == 1
+
+    @pytest.mark.parametrize(
+        ("result", "as_json"),
+        [
+            (None, None),
+            ("é😀", "é😀"),
+            ((1, 2), [1, 2]),
+            ({"a": {"b": 1.5}}, {"a": {"b": 1.5}}),
+            (True, True),
+            ("", ""),
+        ],
+    )
+    def test_gives_its_result_as_json_from_the_first_attempt_on(
+        self, worker: NewWorker, clock: SetClock, result: Any, as_json: Any
+    ) -> None:
+        seen: list[Any] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            seen.append(operation.step("only", lambda: result))
+            if operation.attempt == 1:
+                raise Killed
+            return created(operation)
+
+        resumed(worker(), clock, run)
+
+        assert seen == [as_json, as_json]
+
+    def test_lengthens_the_lease_where_the_route_keeps_it_short(self, worker: NewWorker, clock: SetClock) -> None:
+        leases: list[int] = []
+        one = worker()
+
+        def run(operation: Operation) -> Response[Any]:
+            for name in ("one", "two"):
+                clock.advance(4)
+                operation.step(name, lambda: 1)
+                leases.append(one.record().lease_until - clock.now())
+            return created(operation)
+
+        one.run(run, policy=Policy(lease=5))
+
+        assert leases == [7_000, 7_000]
+
+    def test_begins_only_with_time_to_finish(self, worker: NewWorker, clock: SetClock) -> None:
+        done: list[str] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("one", lambda: done.append("one"))
+            if operation.attempt == 1:
+                clock.advance(24.5)
+            operation.step("two", lambda: done.append("two"))
+            return created(operation)
+
+        one = worker()
+
+        first = one.run(run)
+        clock.advance(0.001)
+        second = one.run(run)
+
+        # Of 28 s, 3.5 s are less than the four that an attempt keeps.
+        assert (first.response.status, first.response.header("retry-after")) == (503, "1")
+        assert second.response.status == 201
+        assert done == ["one", "two"]
+
+    def test_that_raises_is_not_kept(self, worker: NewWorker, clock: SetClock) -> None:
+        calls: list[int] = []
+
+        def flaky(operation: Operation) -> Response[Any]:
+            def do() -> None:
+                calls.append(operation.attempt)
+                if operation.attempt < 3:
+                    raise ConnectionError
+
+            operation.step("flaky", do)
+            return created(operation)
+
+        assert resumed(worker(), clock, flaky) == 201
+        assert calls == [1, 2, 3]
+
+
+class TestKey:
+    def test_is_a_uuid_of_its_own_for_each_step_and_the_same_in_each_attempt(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        keys: list[tuple[str, str]] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            keys.append((operation.key("one"), operation.key("two")))
+            if operation.attempt < 3:
+                raise Retryable("later")
+            return created(operation)
+
+        resumed(worker(), clock, run)
+
+        assert len(keys) == 3
+        assert len({*keys}) == 1
+        assert keys[0][0] != keys[0][1]
+        assert all(UUID(key).version == 5 for key in keys[0])
+
+    def test_is_new_for_a_key_that_is_used_again_after_its_expiry(self, worker: NewWorker, clock: SetClock) -> None:
+        keys: list[str] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            keys.append(operation.key("one"))
+            return created(operation)
+
+        one = worker()
+        for _ in range(2):
+            one.run(run)
+            clock.advance(Policy().ttl)
+
+        assert len({*keys}) == 2
+
+
+class TestMistake:
+    def message(self, worker: NewWorker, run: Callable[[Operation], object]) -> str:
+        """What the log says of a mistake, which the client is not told."""
+        one = worker()
+
+        def mistaken(operation: Operation) -> Response[Any]:
+            run(operation)
+            return created(operation)
+
+        reply = one.run(mistaken)
+
+        assert (reply.response.status, one.record().status) == (500, Status.RELEASED)
+        assert b"step" not in reply.response.body
+        assert one.record().last_error == f"StepError: {one.signals.errors[0]}"
+        return str(one.signals.errors[0])
+
+    def test_of_one_name_twice(self, worker: NewWorker) -> None:
+        def twice(operation: Operation) -> None:
+            operation.step("pay", lambda: 1)
+            operation.step("pay", lambda: 2)
+
+        assert self.message(worker, twice) == "step 'pay' occurs twice"
+
+    def test_of_a_step_inside_a_step(self, worker: NewWorker) -> None:
+        def nested(operation: Operation) -> None:
+            operation.step("outer", lambda: operation.step("inner", lambda: 1))
+
+        assert self.message(worker, nested) == "step 'inner' is inside step 'outer'"
+
+    @pytest.mark.parametrize("name", ["", "x" * 101, "undo pay"])
+    def test_of_its_name(self, worker: NewWorker, name: str) -> None:
+        message = self.message(worker, lambda operation: operation.step(name, lambda: 1))
+
+        assert message == f"{name!r} is no name for a step"
+
+    @pytest.mark.parametrize("result", [object(), {1, 2}, float("nan"), b"bytes", {"at": 1j}])
+    def test_of_a_result_that_is_not_json(self, worker: NewWorker, result: object) -> None:
+        message = self.message(worker, lambda operation: operation.step("pay", lambda: result))
+
+        assert message.startswith("the result of step 'pay' is not JSON: ")
+
+    @pytest.mark.parametrize(("size", "fits"), [(15_998, True), (15_999, False)])
+    def test_of_a_result_that_is_too_large(self, worker: NewWorker, size: int, fits: bool) -> None:
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("pay", lambda: "x" * size)
+            return created(operation)
+
+        if fits:
+            assert worker().run(run).response.status == 201
+        else:
+            assert "16001 characters; at most 16000" in self.message(worker, run)
+
+    @pytest.mark.parametrize("name", ["x" * 100, "a.b", "#status", ":value", "é 😀", "0", "steps"])
+    def test_is_none_of_any_other_name(self, worker: NewWorker, clock: SetClock, name: str) -> None:
+        def run(operation: Operation) -> Response[Any]:
+            operation.step(name, lambda: "done")
+            if operation.attempt == 1:
+                raise Killed
+            return created(operation)
+
+        one = worker()
+
+        assert resumed(one, clock, run) == 201
+        assert one.record().steps == {name: '"done"'}
+
+
+class TestThreads:
+    def test_checkpoint_separately(self, worker: NewWorker, clock: SetClock) -> None:
+        # Given four steps at the same time, of which one fails at first
+        names = ["a", "b", "c", "d"]
+        done: list[str] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            together = Barrier(4 if operation.attempt == 1 else 1)
+
+            def do(name: str) -> str:
+                together.wait(10)
+                if (name, operation.attempt) == ("c", 1):
+                    raise Retryable("later")
+                done.append(name)
+                return name * 2
+
+            with ThreadPoolExecutor(4) as pool:
+                results = list(pool.map(lambda name: operation.step(name, partial(do, name)), names))
+            assert results == ["aa", "bb", "cc", "dd"]
+            return created(operation)
+
+        one = worker()
+
+        assert resumed(one, clock, run) == 201
+        assert sorted(done) == names
+        assert one.record().steps == {name: f'"{name * 2}"' for name in names}
+
+
+class TestUndo:
+    class Steps:
+        """Steps in a row, whose undoing is noted; the operation fails for good after them."""
+
+        def __init__(self, *names: str) -> None:
+            self.names = names
+            self.done: list[str] = []
+            self.undone: list[str] = []
+            self.before_undo: dict[str, Callable[[Operation], None]] = {}
+
+        def __call__(self, operation: Operation) -> Response[Any]:
+            for name in self.names:
+                operation.step(name, partial(self._do, name), undo=partial(self._undo, operation))
+            raise NO
+
+        def _do(self, name: str) -> str:
+            self.done.append(name)
+            return name
+
+        def _undo(self, operation: Operation, name: str) -> None:
+            self.before_undo.get(name, lambda _: None)(operation)
+            self.undone.append(name)
+
+    def test_is_in_reverse_each_once_and_the_failure_is_stored(self, worker: NewWorker) -> None:
+        steps = self.Steps("one", "two", "three")
+        one = worker()
+
+        reply = one.run(steps)
+
+        assert (reply.response.status, steps.undone) == (422, ["three", "two", "one"])
+        assert worker().run(steps).replayed
+        assert (len(steps.done), len(steps.undone)) == (3, 3)
+        assert one.signals.outcomes == [Outcome.EXECUTED]
+
+    @pytest.mark.parametrize("dies_at", ["one", "two", "three"])
+    def test_goes_on_where_it_was_cut_off(self, worker: NewWorker, clock: SetClock, dies_at: str) -> None:
+        steps = self.Steps("one", "two", "three")
+
+        def die_once(operation: Operation) -> None:
+            if operation.attempt == 1:
+                raise Killed
+
+        steps.before_undo[dies_at] = die_once
+
+        assert resumed(worker(), clock, steps) == 422
+        assert steps.done == ["one", "two", "three"]
+        assert steps.undone == ["three", "two", "one"]
+
+    def test_that_fails_is_tried_again_by_a_retry(self, worker: NewWorker, clock: SetClock) -> None:
+        steps = self.Steps("one", "two")
+        one = worker()
+
+        def fail_once(operation: Operation) -> None:
+            if operation.attempt == 1:
+                raise Problem("gone", "Not now.", status=404)
+
+        steps.before_undo["one"] = fail_once
+
+        first = one.run(steps)
+        clock.advance(0.001)
+        second = one.run(steps)
+
+        assert [first.response.status, second.response.status] == [503, 422]
+        assert steps.undone == ["two", "one"]
+
+    def test_is_of_the_steps_that_were_done(self, worker: NewWorker) -> None:
+        undone: list[object] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            def rejected() -> None:
+                raise NO
+
+            operation.step("one", lambda: 1, undo=undone.append)
+            operation.step("two", rejected, undo=undone.append)
+            return created(operation)
+
+        assert worker().run(run).response.status == 422
+        assert undone == [1]
+
+    def test_may_be_decided_by_a_response(self, worker: NewWorker) -> None:
+        undone: list[object] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("one", lambda: 1, undo=undone.append)
+            return Response(409, "text/plain", "no")
+
+        assert worker().run(run).response.status == 409
+        assert undone == [1]
+
+    def test_is_not_for_failures_for_now(self, worker: NewWorker) -> None:
+        undone: list[object] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("one", lambda: 1, undo=undone.append)
+            raise Retryable("later")
+
+        assert worker().run(run).response.status == 503
+        assert undone == []
+
+    def test_sticks_to_the_decision_even_if_the_next_attempt_would_succeed(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        # Given an attempt that decides to fail, and is killed before it has undone anything
+        done: list[str] = []
+        undone: list[str] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            def undo(name: str) -> None:
+                if operation.attempt == 1:
+                    raise Killed
+                undone.append(name)
+
+            def do(name: str) -> str:
+                if (name, operation.attempt) == ("two", 1):
+                    raise NO
+                done.append(name)
+                return name
+
+            for name in ("one", "two", "three"):
+                try:
+                    operation.step(name, partial(do, name), undo=undo)
+                except Exception:
+                    if operation.attempt == 1:
+                        raise
+                    # From then on, it goes on whatever it can catch.
+            return created(operation)
+
+        # When the next attempt would get further
+        status = resumed(worker(), clock, run)
+
+        # Then it undoes all the same, and does nothing new
+        assert status == 422
+        assert (done, undone) == (["one"], ["one"])
+
+    def test_needs_the_code_to_reach_the_step_again(self, worker: NewWorker, clock: SetClock) -> None:
+        # Given a step that the next deployment's code does not know any more
+        one = worker()
+
+        def before(operation: Operation) -> Response[Any]:
+            operation.step("old", lambda: 1, undo=lambda _: None)
+            faults.send_nothing(one, "UpdateItem", times=6)
+            raise NO
+
+        def decided(operation: Operation) -> Response[Any]:
+            operation.step("new", lambda: 2, undo=lambda _: None)
+            raise NO
+
+        one.run(before)
+        clock.advance(LEASE_SECONDS + 0.001)
+        reply = one.run(decided)
+
+        # Then it is not left behind in silence
+        assert reply.response.status == 503
+        assert one.record().last_error == "Retryable: Cannot undo old: not reached in this attempt."
+
+    def test_takes_the_results_of_earlier_attempts(self, worker: NewWorker, clock: SetClock) -> None:
+        undone: list[object] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("one", lambda: {"by": operation.attempt}, undo=undone.append)
+            raise Killed if operation.attempt == 1 else NO
+
+        assert resumed(worker(), clock, run) == 422
+        assert undone == [{"by": 1}]
+
+    def test_of_threads_is_each_once(self, worker: NewWorker) -> None:
+        undone: list[int] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            def step(number: int) -> None:
+                operation.step(f"step {number}", lambda: number, undo=undone.append)
+
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(step, range(4)))
+            raise NO
+
+        assert worker().run(run).response.status == 422
+        assert sorted(undone) == [0, 1, 2, 3]
