@@ -309,7 +309,8 @@ class TestUndo:
             return name
 
         def _undo(self, operation: Operation, name: str) -> None:
-            self.before_undo.get(name, lambda _: None)(operation)
+            if name in self.before_undo:
+                self.before_undo[name](operation)
             self.undone.append(name)
 
     def test_is_in_reverse_each_once_and_the_failure_is_stored(self, worker: NewWorker) -> None:
@@ -393,35 +394,33 @@ class TestUndo:
     ) -> None:
         # Given an attempt that decides to fail, and is killed before it has undone anything
         done: list[str] = []
-        undone: list[str] = []
+        undone: list[int] = []
 
-        def run(operation: Operation) -> Response[Any]:
-            def undo(name: str) -> None:
-                if operation.attempt == 1:
-                    raise Killed
-                undone.append(name)
+        def die(_: object) -> None:
+            raise Killed
 
-            def do(name: str) -> str:
-                if (name, operation.attempt) == ("two", 1):
-                    raise NO
-                done.append(name)
-                return name
+        def decides(operation: Operation) -> Response[Any]:
+            operation.step("one", lambda: 1, undo=die)
+            raise NO
 
-            for name in ("one", "two", "three"):
-                try:
-                    operation.step(name, partial(do, name), undo=undo)
-                except Exception:
-                    if operation.attempt == 1:
-                        raise
-                    # From then on, it goes on whatever it can catch.
+        one = worker()
+        with suppress(Killed):
+            one.run(decides)
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        # When the next attempt would get further, whatever it can catch
+        def would_succeed(operation: Operation) -> Response[Any]:
+            operation.step("one", lambda: 1, undo=undone.append)
+            with suppress(Exception):
+                operation.step("two", lambda: done.append("two"))
+            done.append("after two")
             return created(operation)
 
-        # When the next attempt would get further
-        status = resumed(worker(), clock, run)
+        reply = one.run(would_succeed)
 
         # Then it undoes all the same, and does nothing new
-        assert status == 422
-        assert (done, undone) == (["one"], ["one"])
+        assert reply.response.status == 422
+        assert (done, undone) == ([], [1])
 
     def test_needs_the_code_to_reach_the_step_again(self, worker: NewWorker, clock: SetClock) -> None:
         # Given a step that the next deployment's code does not know any more
