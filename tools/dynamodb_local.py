@@ -79,7 +79,7 @@ def start(port: int = 0) -> Server:
         Unavailable: Java is missing, or the server did not come up.
     """
     home = ensure()
-    port = port or _free_port()
+    port = port or free_port()
     command = [_executable("java"), f"-Djava.library.path={home / 'DynamoDBLocal_lib'}"]
     command += ["-jar", str(home / "DynamoDBLocal.jar"), "-inMemory", "-disableTelemetry", "-port", str(port)]
     server = Server(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), port)
@@ -129,7 +129,8 @@ def _wait_until_listening(server: Server) -> None:
     raise Unavailable(f"DynamoDB Local did not listen on port {server.port} within {START_TIMEOUT_SECONDS} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What MiniStack leaves out when it imports an API: the gateway's own responses, put on by the API's own calls.
+"""What MiniStack leaves out when it imports an API: the gateway's own responses, and its binary media types.
 
 It also ignores request validators. For these there is no substitute here: the function checks again all that the
 gateway checks, and `template.yaml` is tested for what the gateway is told.
@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import urllib3
 
-def put_gateway_responses(gateway: Any, api_id: str, stage: str, template: Mapping[str, Any]) -> None:
-    """Put an API's gateway responses, and deploy the stage again: a deployment keeps those that it finds.
+
+def complete(gateway: Any, api_id: str, stage: str, template: Mapping[str, Any], specification_url: str) -> None:
+    """Put what is missing, and deploy the stage again: a deployment keeps the responses that it finds.
 
     Args:
         gateway: an API Gateway client of the local cloud.
         api_id: the REST API.
         stage: the stage's name.
-        template: the template, whose resource ``Api`` has the responses.
+        template: the template, whose resource ``Api`` has what is missing.
+        specification_url: the value of the template's parameter.
     """
-    specification_url = template["Parameters"]["SpecificationUrl"]["Default"]
-    for response_type, response in template["Resources"]["Api"]["Properties"]["GatewayResponses"].items():
+    properties = template["Resources"]["Api"]["Properties"]
+    for response_type, response in properties["GatewayResponses"].items():
         headers = response["ResponseParameters"]["Headers"]
         body = response["ResponseTemplates"]["application/json"]["Fn::Sub"]
         gateway.put_gateway_response(
@@ -30,4 +33,13 @@ def put_gateway_responses(gateway: Any, api_id: str, stage: str, template: Mappi
             responseTemplates={"application/json": body.replace("${SpecificationUrl}", specification_url)},
             **({"statusCode": str(response["StatusCode"])} if "StatusCode" in response else {}),
         )
+    _set_binary_media_types(gateway, api_id, [media.replace("~1", "/") for media in properties["BinaryMediaTypes"]])
     gateway.create_deployment(restApiId=api_id, stageName=stage)
+
+
+def _set_binary_media_types(gateway: Any, api_id: str, media_types: list[str]) -> None:
+    # MiniStack takes the whole list at once, which the SDK, knowing the true API, does not let pass.
+    patch = {"op": "replace", "path": "/binaryMediaTypes", "value": media_types}
+    urllib3.request(
+        "PATCH", f"{gateway.meta.endpoint_url}/restapis/{api_id}", json={"patchOperations": [patch]}, timeout=10
+    )

@@ -19,11 +19,10 @@ from typing import Any
 import yaml
 
 from tools import cloud as local_cloud
-from tools import neighbours, template, tokens
+from tools import gateway, neighbours, template, tokens
 from tools.aws import REGION, local_client
 from tools.cloud import Cloud
 from tools.errors import ToolError, run
-from tools.gateway import put_gateway_responses
 from tools.progress import console, task
 from tools.samconfig import SAMCONFIG, deploy_parameters
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
@@ -176,7 +175,8 @@ def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: 
 
     api_id = physical_id("Api")
     stage = outputs["ApiUrl"].rpartition("/")[2]
-    put_gateway_responses(local_client("apigateway", cloud.endpoint_url), api_id, stage, deployed)
+    specification_url = parameters.get("SpecificationUrl", deployed["Parameters"]["SpecificationUrl"]["Default"])
+    gateway.complete(local_client("apigateway", cloud.endpoint_url), api_id, stage, deployed, specification_url)
     dynamodb = local_client("dynamodb", cloud.endpoint_url)
     return Stack(
         # API_ID.execute-api.localhost is not a name that every resolver knows.
