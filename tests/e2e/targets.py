@@ -1,0 +1,210 @@
+"""Where the black-box suite runs: the functions in this process, the local cloud, sam's own emulator."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+import api
+import authorizer
+from tests.clocks import SetClock
+from tests.e2e.wire import exchange
+from tests.events import Answer, Context, Headers, proxy_event
+from tools import template
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+PROVISION = "/v1/servers/provision"
+PROBE = "/v1/probe"
+# As on the local stack.
+_TIMEOUT_SECONDS = 10
+SERVER = {"region": "eu-west", "size": "large"}
+JSON = ("Content-Type", "application/json")
+
+
+class Trait(Enum):
+    """What not every target has."""
+
+    AUTHORIZER = auto()
+    """Refuses a bad token before the function is asked."""
+    GATEWAY_RESPONSES = auto()
+    """Answers in the words of the template's GatewayResponses."""
+    EVERY_HEADER = auto()
+    """Hands the function a header that was sent twice as it was sent."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The stack's tables.
+
+    Args:
+        dynamodb: a client.
+        records: name of the table of idempotency records.
+        rows: name of the table of business rows.
+    """
+
+    dynamodb: DynamoDBClient
+    records: str
+    rows: str
+
+    def ids(self) -> frozenset[str]:
+        """The id of everything that is in them."""
+        pages = [
+            page
+            for table in (self.records, self.rows)
+            for page in self.dynamodb.get_paginator("scan").paginate(TableName=table, ProjectionExpression="id")
+        ]
+        return frozenset(item["id"]["S"] for page in pages for item in page["Items"])
+
+    def record(self, id_: str) -> Mapping[str, Any]:
+        """A record as DynamoDB has it."""
+        return self.dynamodb.get_item(TableName=self.records, Key={"id": {"S": id_}}, ConsistentRead=True)["Item"]
+
+
+class Target(ABC):
+    """The API as clients reach it, and its tables.
+
+    Args:
+        tables: the tables.
+        tokens: the bearer token of each principal.
+    """
+
+    name: ClassVar[str]
+    traits: ClassVar[frozenset[Trait]]
+
+    def __init__(self, tables: Tables, tokens: Mapping[str, str]) -> None:
+        self.tables = tables
+        self.tokens = tokens
+
+    @abstractmethod
+    def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
+        """Send a request as it is."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
+
+    def needs(self, trait: Trait) -> None:
+        """Skip the test where it could show nothing."""
+        if trait not in self.traits:
+            pytest.skip(f"{self.name} has no {trait.name.lower().replace('_', ' ')}")
+
+    def post(
+        self,
+        key: str | None,
+        body: Any = SERVER,
+        *,
+        path: str = PROVISION,
+        principal: str = "alice",
+        headers: Headers = (JSON,),
+    ) -> Answer:
+        """POST; a body that is neither text nor bytes is sent as JSON."""
+        sent = [self.bearer(principal), *headers, *([("Idempotency-Key", key)] if key is not None else [])]
+        text = body if isinstance(body, str | bytes) else json.dumps(body)
+        return self.send("POST", path, sent, text if isinstance(text, bytes) else text.encode())
+
+    def probe(self, key: str, *attempts: str, headers: Headers = (JSON,), **how: Any) -> Answer:
+        """POST an operation whose attempts do as they are told, see `probe.ProbeRequest`."""
+        return self.post(key, {"attempts": attempts, **how}, path=PROBE, headers=headers)
+
+    def get(self, path: str, principal: str = "alice") -> Answer:
+        """GET."""
+        return self.send("GET", path, [self.bearer(principal)])
+
+    def bearer(self, principal: str) -> tuple[str, str]:
+        """The header that authenticates a principal."""
+        return "Authorization", f"Bearer {self.tokens[principal]}"
+
+
+class Remote(Target):
+    """A target that listens at a URL."""
+
+    def __init__(self, api_url: str, tables: Tables, tokens: Mapping[str, str]) -> None:
+        super().__init__(tables, tokens)
+        self.api_url = api_url
+
+    def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
+        return exchange(f"{self.api_url}{path}", method, headers, body)
+
+
+class LocalCloud(Remote):
+    """The stack deployed to the local cloud."""
+
+    name = "the local cloud"
+    traits = frozenset({Trait.AUTHORIZER, Trait.GATEWAY_RESPONSES, Trait.EVERY_HEADER})
+
+
+class SamLocal(Remote):
+    """The built functions in `sam local start-api`."""
+
+    name = "sam local"
+    traits = frozenset({Trait.AUTHORIZER})
+
+
+class Died(BaseException):
+    """Ends a function in this process where it stands, as a crash would."""
+
+
+class InProcess(Target):
+    """The handlers of the functions, called as the gateway calls them; time passes only when it is told to."""
+
+    name = "the handler in process"
+    traits = frozenset({Trait.EVERY_HEADER})
+
+    def __init__(self, tables: Tables, tokens: Mapping[str, str], clock: SetClock) -> None:
+        super().__init__(tables, tokens)
+        self._clock = clock
+        self._routes = _routes()
+
+    def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
+        headers = list(headers)
+        event = proxy_event(
+            method,
+            path,
+            resource=self._resource(method, path),
+            headers=headers,
+            body=_as_gateway_passes(body),
+            authorizer=_authorize(headers),
+        )
+        try:
+            return Answer.of(api.handler(event, Context(_TIMEOUT_SECONDS)))
+        except Died:
+            return Answer(502, {}, b"")
+
+    def sleep(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    def _resource(self, method: str, path: str) -> str:
+        for route_method, route in self._routes:
+            fixed, variable = route.partition("{")[:2]
+            if route_method == method and (path.startswith(fixed) if variable else path == route):
+                return route
+        return path
+
+
+def _routes() -> list[tuple[str, str]]:
+    events = template.load()["Resources"]["ApiFunction"]["Properties"]["Events"].values()
+    return [(event["Properties"]["Method"], event["Properties"]["Path"]) for event in events]
+
+
+def _authorize(headers: Headers) -> dict[str, Any] | None:
+    """What the authorizer says of a token; None without one."""
+    token = next((value for name, value in headers if name.lower() == "authorization"), None)
+    if token is None:
+        return None
+    arn = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/dev/POST/v1/servers/provision"
+    said = authorizer.handler({"type": "TOKEN", "authorizationToken": token, "methodArn": arn}, Context())
+    return {"principalId": said["principalId"]}
+
+
+def _as_gateway_passes(body: bytes) -> str | None:
+    """Text, in which bytes that are no UTF-8 have been replaced."""
+    return body.decode(errors="replace") or None

@@ -1,0 +1,62 @@
+"""A variant of what `sam build` built, with the route that only tests need."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools import template
+
+_PROBE = Path(__file__).with_name("probe") / "probe.py"
+_ROUTE = {
+    "Type": "Api",
+    "Properties": {"RestApiId": {"Ref": "Api"}, "Method": "POST", "Path": "/v1/probe"},
+}
+
+
+def with_probe(built: Path, into: Path) -> Path:
+    """Copy what was built, and add the probe to the API's function.
+
+    Args:
+        built: the directory of artifact and template.
+        into: the directory to make.
+
+    Returns:
+        The new directory.
+    """
+    shutil.copytree(built, into)
+    shutil.copy(_PROBE, into / "ApiFunction")
+    changed = template.load(built / "template.yaml")
+    add_probe(changed)
+    write(changed, into)
+    return into
+
+
+def add_probe(built: dict[str, Any]) -> None:
+    """Route to the probe, whose module imports `api` with all of its routes; nothing else differs."""
+    function = built["Resources"]["ApiFunction"]["Properties"]
+    function["Handler"] = "probe.handler"
+    function["Events"]["Probe"] = _ROUTE
+
+
+def for_sam_local(directory: Path, dynamodb_url: str) -> None:
+    """Have the functions use another DynamoDB: `sam local` sets only variables that the template declares.
+
+    Args:
+        directory: where a template was built.
+        dynamodb_url: where DynamoDB is, seen from a container.
+    """
+    changed = template.load(directory / "template.yaml")
+    changed["Globals"]["Function"]["Environment"]["Variables"]["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
+    # sam local knows the function, but not its alias.
+    authorizers = changed["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
+    authorizers["BearerToken"]["FunctionArn"] = {"Fn::GetAtt": ["AuthorizerFunction", "Arn"]}
+    write(changed, directory)
+
+
+def write(changed: dict[str, Any], directory: Path) -> None:
+    """Write a template where it was built."""
+    (directory / "template.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
