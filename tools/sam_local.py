@@ -1,4 +1,4 @@
-"""The functions in Docker, as `sam local invoke` runs them, against DynamoDB Local.
+"""The functions in Docker, as `sam local` runs them, against DynamoDB Local.
 
     python -m tools.sam_local [EVENT …]      invokes events/EVENT.json in turn (default: all), on the same tables
     python -m tools.sam_local --serve        sets all up, shows the command to type, and waits for Ctrl-C
@@ -9,13 +9,16 @@ Needs Docker, and Java 17 with npm for DynamoDB Local.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import shlex
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,31 +34,30 @@ from tools.setup import ENVIRONMENTS, ROOT
 from tools.tables import create_table
 
 EVENTS = ROOT / "events"
-_TEMPLATE = ROOT / ".aws-sam" / "build" / "docker.yaml"
 # The name by which a container knows its host.
 _HOST = "host.docker.internal"
 _TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
+_START_TIMEOUT_SECONDS = 90
 
 
 @dataclass(frozen=True)
 class SamLocal:
-    """`sam local invoke`, set up.
+    """`sam local`, set up.
 
     Args:
         template: the built template, with the endpoint of DynamoDB Local in it.
+        dynamodb_url: where DynamoDB Local is, with tables that are named after their logical ids.
+        parameters: template parameters.
     """
 
     template: Path
+    dynamodb_url: str
+    parameters: Sequence[str]
 
     def command(self, event: Path) -> list[str]:
         """What invokes a function with an event."""
         function = "AuthorizerFunction" if "methodArn" in json.loads(event.read_text()) else "ApiFunction"
-        architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
-        return [
-            *(str(ENVIRONMENTS["sam"] / "bin" / "sam"), "local", "invoke", function),
-            *("--template", _relative(self.template), "--event", _relative(event), "--skip-pull-image"),
-            *("--add-host", f"{_HOST}:host-gateway", "--parameter-overrides", f"Architecture={architecture}"),
-        ]
+        return self._command("invoke", function, "--event", os.path.relpath(event, ROOT))
 
     def invoke(self, event: Path) -> Any:
         """Invoke a function with an event, and return what it returns.
@@ -75,10 +77,54 @@ class SamLocal:
             raise ToolError(f"sam local invoke failed for {event.name} (exit {finished.returncode}): {reply}")
         return reply
 
+    @contextmanager
+    def serving(self, log: Path) -> Iterator[str]:
+        """Serve the API for the length of a `with` block, at the URL that it gives; the functions stay warm.
+
+        Args:
+            log: where sam's output goes.
+
+        Raises:
+            ToolError: if it does not come up.
+        """
+        port = dynamodb_local.free_port()
+        command = self._command("start-api", "--port", str(port), "--warm-containers", "EAGER")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            _wait_until_listening(process, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+    def _command(self, action: str, *arguments: str) -> list[str]:
+        architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+        return [
+            *(str(ENVIRONMENTS["sam"] / "bin" / "sam"), "local", action, *arguments),
+            *("--template", os.path.relpath(self.template, ROOT), "--skip-pull-image"),
+            *("--add-host", f"{_HOST}:host-gateway"),
+            *("--parameter-overrides", f"Architecture={architecture}", *self.parameters),
+        ]
+
 
 @contextmanager
-def ready() -> Iterator[SamLocal]:
+def ready(
+    *, parameters: Sequence[str] = (), variant: Callable[[Path], Path] = lambda built: built
+) -> Iterator[SamLocal]:
     """DynamoDB Local with the tables and the token of the events, for the length of a `with` block.
+
+    Args:
+        parameters: template parameters, as ``Name=value``.
+        variant: makes of what was built what is run instead.
 
     Raises:
         ToolError: if Docker does not answer.
@@ -92,17 +138,20 @@ def ready() -> Iterator[SamLocal]:
             create_table(dynamodb, name, name)
         authorizer_event = json.loads((EVENTS / "authorizer.json").read_text())
         tokens.put(dynamodb, "TokensTable", authorizer_event["authorizationToken"].split()[1], "alice")
-        stack.build()
-        _TEMPLATE.write_text(yaml.safe_dump(_with_endpoint(server.port), sort_keys=False))
-        yield SamLocal(_TEMPLATE)
+        built = variant(stack.build())
+        adapted = template.load(built / "template.yaml")
+        _adapt(adapted, server.port)
+        path = built / "docker.yaml"
+        path.write_text(yaml.safe_dump(adapted, sort_keys=False))
+        yield SamLocal(path, server.endpoint_url, parameters)
 
 
-def _with_endpoint(port: int) -> dict[str, Any]:
-    """The built template; sam local passes on no other variables than a template declares."""
-    built = template.load(ROOT / ".aws-sam" / "build" / "template.yaml")
+def _adapt(built: dict[str, Any], port: int) -> None:
+    # sam local passes on no other variables than a template declares, and knows no aliases.
     variables = built["Globals"]["Function"]["Environment"]["Variables"]
     variables["AWS_ENDPOINT_URL_DYNAMODB"] = f"http://{_HOST}:{port}"
-    return built
+    authorizers = built["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
+    authorizers["BearerToken"]["FunctionArn"] = {"Fn::GetAtt": ["AuthorizerFunction", "Arn"]}
 
 
 def _environment() -> dict[str, str]:
@@ -125,8 +174,14 @@ def _require_docker() -> None:
         raise ToolError("no Docker engine answers (is it started? is DOCKER_HOST set?)")
 
 
-def _relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    last_line = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+    raise ToolError(f"sam local start-api did not come up: {last_line}")
 
 
 def _play(local: SamLocal, names: Sequence[str]) -> None:

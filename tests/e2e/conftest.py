@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,21 +14,26 @@ import pytest
 import api
 import authorizer
 from tests.clocks import SetClock
-from tests.dynamodb_local import dynamodb_client as dynamodb_client
-from tests.dynamodb_local import dynamodb_local as dynamodb_local
-from tests.e2e import sam_local, variant
+from tests.dynamodb_local import dynamodb_client, dynamodb_local
+from tests.e2e import variant
 from tests.e2e.faults import Faults
 from tests.e2e.probe import probe
 from tests.e2e.targets import Died, InProcess, LocalCloud, SamLocal, Tables, Target
-from tests.tables import create_table
 from tests.unit.service import restart
+from tools import sam_local as docker
 from tools import stack as local_stack
 from tools import tokens
+from tools.aws import local_client
+from tools.client import Client
 from tools.errors import ToolError
+from tools.samconfig import deploy_parameters
 from tools.stack import Stack
+from tools.tables import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+__all__ = ["dynamodb_client", "dynamodb_local"]
 
 T = TypeVar("T")
 
@@ -36,11 +41,28 @@ T = TypeVar("T")
 _SPECIFICATION = f"SpecificationUrl={os.environ['SPECIFICATION_URL']}"
 
 
+# A mark says what a test needs; a group, that its tests share one server, and belong in one process.
+_NEEDS = {
+    "stack": [pytest.mark.e2e, pytest.mark.xdist_group("e2e")],
+    "sam_local": [pytest.mark.docker, pytest.mark.xdist_group("docker")],
+    "dynamodb_local": [pytest.mark.integration],
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what each test needs."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            for fixture in _NEEDS.keys() & set(getattr(item, "fixturenames", ())):
+                for mark in _NEEDS[fixture]:
+                    item.add_marker(mark)
+
+
 @pytest.fixture(
     params=[
-        pytest.param("in_process", id="in process"),
-        pytest.param("local_cloud", id="local cloud", marks=pytest.mark.e2e),
-        pytest.param("sam_local_api", id="sam local", marks=pytest.mark.docker),
+        pytest.param("in_process", id="in process", marks=_NEEDS["dynamodb_local"]),
+        pytest.param("local_cloud", id="local cloud", marks=_NEEDS["stack"]),
+        pytest.param("sam_local", id="sam local", marks=_NEEDS["sam_local"]),
     ]
 )
 def target(request: pytest.FixtureRequest) -> Target:
@@ -57,7 +79,7 @@ def key() -> str:
 
 @pytest.fixture
 def in_process(
-    dynamodb_client: DynamoDBClient, tables: Tables, table_tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    dynamodb_client: DynamoDBClient, tables: Tables, issued: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[InProcess]:
     """The handlers in this process, just started, on DynamoDB Local."""
     clock = SetClock()
@@ -70,7 +92,7 @@ def in_process(
     monkeypatch.setattr(probe, "die", _die)
     monkeypatch.setattr(probe, "sleep", clock.advance)
     restart()
-    yield InProcess(tables, table_tokens, clock)
+    yield InProcess(tables, issued, clock)
     restart()
 
 
@@ -82,22 +104,16 @@ def local_cloud(stack: Stack) -> LocalCloud:
 
 
 @pytest.fixture(scope="session")
-def sam_local_build(dynamodb_local: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `sam build` built, with the probe, for `sam local`."""
-    built = variant.with_probe(local_stack.build(), tmp_path_factory.mktemp("sam") / "build")
-    variant.for_sam_local(built, sam_local.from_container(dynamodb_local))
-    return built
-
-
-@pytest.fixture(scope="session")
-def sam_local_api(
-    sam_local_build: Path, tables: Tables, table_tokens: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SamLocal]:
-    """The built functions in Docker."""
-    log = tmp_path_factory.mktemp("sam") / "sam.log"
+def sam_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SamLocal]:
+    """The built functions in Docker, with the probe."""
+    scratch = tmp_path_factory.mktemp("sam")
+    settings = deploy_parameters("local")["parameter_overrides"]
     with ExitStack() as cleanup:
-        url = _started(cleanup, sam_local.serving(sam_local_build, log, [_SPECIFICATION, "ServerProvider=record"]))
-        yield SamLocal(url, tables, table_tokens)
+        parameters = [*settings, _SPECIFICATION, "ServerProvider=record"]
+        functions = _started(cleanup, docker.ready(parameters=parameters, variant=_with_probe(scratch)))
+        url = _started(cleanup, functions.serving(scratch / "sam.log"))
+        tables = Tables(local_client("dynamodb", functions.dynamodb_url), "IdempotencyTable", "ResourcesTable")
+        yield SamLocal(url, tables, _issue_tokens(tables))
 
 
 @pytest.fixture(scope="session")
@@ -109,9 +125,9 @@ def tables(dynamodb_client: DynamoDBClient) -> Tables:
 
 
 @pytest.fixture(scope="session")
-def table_tokens(tables: Tables) -> dict[str, str]:
+def issued(tables: Tables) -> dict[str, str]:
     """Tokens in DynamoDB Local."""
-    return {name: tokens.issue(tables.dynamodb, "TokensTable", name) for name in ("alice", "bob")}
+    return _issue_tokens(tables)
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +146,21 @@ def stack(faults: Faults, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             scratch / "cloud",
             parameters={name: value},
             environment=faults.environment,
-            variant=lambda built: variant.with_probe(built, scratch / "build"),
+            variant=_with_probe(scratch),
         )
         yield _started(cleanup, running)
+
+
+@pytest.fixture(scope="session")
+def alice(stack: Stack) -> Client:
+    """A client of the deployed stack, of the principal ``alice``."""
+    return Client(stack.api_url, stack.token)
+
+
+@pytest.fixture(scope="session")
+def bob(stack: Stack) -> Client:
+    """A client of another principal."""
+    return Client(stack.api_url, stack.other_token)
 
 
 def _started(cleanup: ExitStack, server: AbstractContextManager[T]) -> T:
@@ -143,6 +171,14 @@ def _started(cleanup: ExitStack, server: AbstractContextManager[T]) -> T:
         if "CI" in os.environ:
             raise
         pytest.skip(str(error))
+
+
+def _with_probe(scratch: Path) -> Callable[[Path], Path]:
+    return lambda built: variant.with_probe(built, scratch / "build")
+
+
+def _issue_tokens(tables: Tables) -> dict[str, str]:
+    return {name: tokens.issue(tables.dynamodb, "TokensTable", name) for name in ("alice", "bob")}
 
 
 def _die() -> None:

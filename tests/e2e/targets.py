@@ -38,7 +38,7 @@ class Trait(Enum):
     GATEWAY_RESPONSES = auto()
     """Answers in the words of the template's GatewayResponses."""
     EVERY_HEADER = auto()
-    """Hands the function a header that was sent twice as it was sent."""
+    """Hands the function a header that was sent twice, and sees a bare line break for what it is."""
 
 
 @dataclass(frozen=True)

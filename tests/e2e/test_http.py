@@ -63,7 +63,7 @@ class TestCompleted:
 class TestRunning:
     def test_answers_409_until_its_lease_ends_and_is_then_taken_over(self, target: Target, key: str) -> None:
         before = target.tables.ids()
-        assert target.probe(key, "die", "answer").status == 502
+        assert target.probe(key, "die", "answer").status in {500, 502}
 
         running = target.probe(key, "die", "answer")
         held = target.probe(key, "die", "answer", headers=[JSON, ("Prefer", "wait=1")])
@@ -158,7 +158,8 @@ class TestKey:
         assert target.tables.ids() == before
 
     def test_with_a_line_break_is_refused(self, target: Target) -> None:
-        # A server that reads HTTP takes the break for the header's end, and may refuse what follows by itself.
+        # A server that reads HTTP may refuse it by itself: no problem is asked for.
+        target.needs(Trait.EVERY_HEADER)
         before = target.tables.ids()
 
         assert target.post("a\nb").status == 400

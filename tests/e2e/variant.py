@@ -31,7 +31,7 @@ def with_probe(built: Path, into: Path) -> Path:
     shutil.copy(_PROBE, into / "ApiFunction")
     changed = template.load(built / "template.yaml")
     add_probe(changed)
-    write(changed, into)
+    (into / "template.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     return into
 
 
@@ -40,23 +40,3 @@ def add_probe(built: dict[str, Any]) -> None:
     function = built["Resources"]["ApiFunction"]["Properties"]
     function["Handler"] = "probe.handler"
     function["Events"]["Probe"] = _ROUTE
-
-
-def for_sam_local(directory: Path, dynamodb_url: str) -> None:
-    """Have the functions use another DynamoDB: `sam local` sets only variables that the template declares.
-
-    Args:
-        directory: where a template was built.
-        dynamodb_url: where DynamoDB is, seen from a container.
-    """
-    changed = template.load(directory / "template.yaml")
-    changed["Globals"]["Function"]["Environment"]["Variables"]["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
-    # sam local knows the function, but not its alias.
-    authorizers = changed["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
-    authorizers["BearerToken"]["FunctionArn"] = {"Fn::GetAtt": ["AuthorizerFunction", "Arn"]}
-    write(changed, directory)
-
-
-def write(changed: dict[str, Any], directory: Path) -> None:
-    """Write a template where it was built."""
-    (directory / "template.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))

@@ -6,8 +6,8 @@ It is put beside `api.py` in a copy of what was built, see `tests.e2e.variant`; 
 import base64
 import os
 import signal
-from time import sleep
 from dataclasses import dataclass
+from time import sleep
 from typing import Any, ClassVar
 
 from aws_lambda_powertools.event_handler import Response
