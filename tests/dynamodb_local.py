@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -34,7 +34,12 @@ def dynamodb_local() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def dynamodb_client(dynamodb_local: str) -> Iterator[DynamoDBClient]:
     """A client of it."""
-    credentials = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-    client = boto3.client("dynamodb", endpoint_url=dynamodb_local, region_name="eu-west-1", **credentials)
-    yield cast("DynamoDBClient", client)
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=dynamodb_local,
+        region_name="eu-west-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    yield client
     client.close()

@@ -58,6 +58,14 @@ class Report:
     exhausted: bool = False
     failures: list[Failure] = field(default_factory=list)
 
+    def adds(self, failure: Failure, wanted: frozenset[int] | None) -> bool:
+        """Keep a failure if it is the first of its invariant; returns whether nothing else is wanted."""
+        known = {other.violation.invariant for other in self.failures}
+        if failure.violation.invariant not in known:
+            self.failures.append(failure)
+            known.add(failure.violation.invariant)
+        return wanted is None or wanted <= known
+
     def __str__(self) -> str:
         kind = "exhaustive" if self.exhausted else "bounded"
         return (
@@ -66,13 +74,13 @@ class Report:
         )
 
 
-def exhaust(build: Build, *, most: int | None = None, stop_at_first: bool = True) -> Report:
+def exhaust(build: Build, *, most: int | None = None, wanted: frozenset[int] | None = None) -> Report:
     """Run every schedule, depth first.
 
     Args:
         build: makes the world, anew for each run.
         most: the number of schedules after which to give up being exhaustive.
-        stop_at_first: end at the first violation; otherwise go on and keep the first failure of each invariant.
+        wanted: go on until these invariants are broken, and keep the first failure of each; None: until any is.
     """
     report = Report()
     started = time.monotonic()
@@ -83,11 +91,8 @@ def exhaust(build: Build, *, most: int | None = None, stop_at_first: bool = True
         failure = _run(build, search, report)
         report.schedules += 1
         report.merged += search.merged
-        if failure is not None:
-            if failure.violation.invariant not in {known.violation.invariant for known in report.failures}:
-                report.failures.append(failure)
-            if stop_at_first:
-                break
+        if failure is not None and report.adds(failure, wanted):
+            break
         while branches and branches[-1][1] == len(branches[-1][0]) - 1:
             branches.pop()
         if not branches:
@@ -102,7 +107,7 @@ def exhaust(build: Build, *, most: int | None = None, stop_at_first: bool = True
     return report
 
 
-def sample(build: Build, *, seed: int, schedules: int, stop_at_first: bool = True) -> Report:
+def sample(build: Build, *, seed: int, schedules: int, wanted: frozenset[int] | None = None) -> Report:
     """Run random schedules, for worlds that are too large to exhaust; the same seed gives the same ones."""
     report = Report()
     started = time.monotonic()
@@ -112,11 +117,8 @@ def sample(build: Build, *, seed: int, schedules: int, stop_at_first: bool = Tru
         walk = _Random(random.Random(f"{seed}/{number}"), states)
         failure = _run(build, walk, report)
         distinct.add(walk.taken)
-        if failure is not None:
-            if failure.violation.invariant not in {known.violation.invariant for known in report.failures}:
-                report.failures.append(failure)
-            if stop_at_first:
-                break
+        if failure is not None and report.adds(failure, wanted):
+            break
     report.schedules = len(distinct)
     report.states = len(states)
     report.seconds = time.monotonic() - started

@@ -54,27 +54,38 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
         return
     before, after = change.before, change.after
     if after is None:
-        world.violate(4, "the record was deleted")
+        world.violate(4, f"{actor.name} deleted the record")
         return
-    owner = _text(after, "owner")
-    fresh = before is None or expired(before, world.now)
-    if before is None or owner != _text(before, "owner"):
-        actor.notes.setdefault("owned", set()).add(owner)
-        actor.notes["steps"] = set(after["steps"]["M"])
-        if not fresh and not _free(before, world.now):
-            world.violate(1, f"{actor.name} took over a key whose holder may still be running")
-    elif owner not in actor.notes.get("owned", ()):
+    if before is None or _text(before, "owner") != _text(after, "owner"):
+        _watch_claim(world, actor, before, after)
+    elif _text(after, "owner") not in actor.notes.get("owned", ()):
         world.violate(2, f"{actor.name} changed a record that it does not own")
+    else:
+        actor.notes["steps"] = set(after["steps"]["M"])
+    if before is not None and not expired(before, world.now):
+        _watch_life(world, actor, before, after)
     if _text(after, "status") == "COMPLETED":
         world.facts.append(Commit(change.key[0], _text(after, "operation_id"), actor.notes["stored"]()))
-    if fresh:
+
+
+def _watch_claim(world: World, actor: Actor, before: Item | None, after: Item) -> None:
+    # An actor never learns of a claim that lands after the SDK gave it up.
+    actor.notes.setdefault("unaware" if world.landing else "claimed", set()).add(_text(after, "owner"))
+    actor.notes.setdefault("owned", set()).add(_text(after, "owner"))
+    actor.notes["steps"] = set(after["steps"]["M"])
+    if before is None or expired(before, world.now) or _text(before, "status") == "RELEASED":
         return
-    assert before is not None
+    if int(_text(before, "lease_until")) >= world.now + CLOCK_SKEW_MS:
+        world.violate(1, f"{actor.name} took over a key whose holder may still be running")
+
+
+def _watch_life(world: World, actor: Actor, before: Item, after: Item) -> None:
     if _text(before, "status") == "COMPLETED":
         world.violate(1, f"{actor.name} changed a completed record")
-    if _text(before, "operation_id") != _text(after, "operation_id") or not _kept(before, after):
-        world.violate(3, f"{actor.name} dropped the operation's id or a step")
-    actor.notes["steps"] = set(after["steps"]["M"]) if owner in actor.notes.get("owned", ()) else set()
+    if _text(before, "operation_id") != _text(after, "operation_id"):
+        world.violate(3, f"{actor.name} dropped the operation's id")
+    if not before["steps"]["M"].items() <= after["steps"]["M"].items():
+        world.violate(3, f"{actor.name} dropped a step")
 
 
 def watch_row(world: World, actor: Actor, change: Change) -> None:
@@ -110,10 +121,9 @@ def watch_answer(world: World, actor: Actor) -> None:
     """Check an answer: 1 (what was committed), 4 (no failure inside), 5 (not my own write), 6 (only my own)."""
     answer: Answer = actor.answer
     record = world.database.tables[RECORDS].items.get((actor.notes.get("record"),))
-    owner = _text(record, "owner") if record else ""
     if answer.status == 500:
         world.violate(4, f"{actor.name} failed inside: {answer.body.decode()}")
-    if answer.status == 409 and owner in actor.notes.get("owned", ()) and _text(record or {}, "status") == "PROCESSING":
+    if answer.status == 409 and record and _text(record, "owner") in actor.notes.get("claimed", ()):
         world.violate(5, f"{actor.name} took its own write for somebody else's")
     if answer.status not in FINAL or answer.body.startswith(b"key-reused"):
         return
@@ -131,13 +141,5 @@ def _text(item: Item, name: str, missing: Any = None) -> Any:
 
 
 def expired(item: Item, now: int) -> bool:
-    return int(_text(item, "expires_at")) * 1000 <= now + CLOCK_SKEW_MS
-
-
-def _free(item: Item | None, now: int) -> bool:
-    assert item is not None
-    return _text(item, "status") == "RELEASED" or int(_text(item, "lease_until")) < now + CLOCK_SKEW_MS
-
-
-def _kept(before: Item, after: Item) -> bool:
-    return before["steps"]["M"].items() <= after["steps"]["M"].items()
+    """Whether a record counts as absent for a worker whose clock is as far ahead as clocks may be."""
+    return bool(int(_text(item, "expires_at")) * 1000 <= now + CLOCK_SKEW_MS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,14 +16,13 @@ from idempotency import store as store_module
 from idempotency.key import record_id
 from idempotency.lifecycle import Lifecycle, Result
 from idempotency.operation import Operation
-from idempotency.policy import KEPT_HEADERS, Policy
+from idempotency.policy import Policy
 from idempotency.problems import Problem, Retryable
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.request import Request
 from idempotency.response import Completion, Row, StoredResponse
 from idempotency.signals import Outcome
 from idempotency.store import Store
-
 from tests.simulation import invariants, world
 from tests.simulation.dynamodb import Index, Table
 from tests.simulation.expressions import Item
@@ -253,8 +251,9 @@ class Deployment:
 
     def _finish(self, where: World) -> Iterator[None]:
         """Whatever happened, one undisturbed retry ends it once the lease has lapsed, and the next one replays it."""
-        records = where.database.tables[RECORDS].items.values()
-        where.jump_to(max([where.now, *(_lapses(item) + 1 for item in records if _may_lapse(item))]))
+        statuses = ("PROCESSING", "RELEASED") if self.scenario.recovery else ("PROCESSING",)
+        unfinished = [item for item in _records(where) if item["status"]["S"] in statuses]
+        where.jump_to(max([where.now, *(_lapses(item) + 1 for item in unfinished if _lapses(item) < PARKED_UNTIL)]))
         if self.scenario.recovery:
             self.recovery("recovery")
             yield
@@ -317,7 +316,7 @@ def _lapses(item: Item) -> int:
 
 
 def _may_lapse(item: Item) -> bool:
-    return "status" in item and item["status"]["S"] != "COMPLETED" and _lapses(item) < PARKED_UNTIL
+    return item["status"]["S"] != "COMPLETED" and _lapses(item) < PARKED_UNTIL
 
 
 def _instants(where: World) -> Iterator[int]:

@@ -67,7 +67,7 @@ class Pair:
         expected = self._real(operation, params)
         assert self._modelled(operation, params) == expected, (operation, params)
         assert self._everything() == {
-            item["id"]["S"]: normal_item(item) for item in self.client.scan(TableName="records")["Items"]
+            item["id"]["S"]: _normal(item) for item in self.client.scan(TableName="records")["Items"]
         }, (operation, params)
         return expected
 
@@ -80,11 +80,11 @@ class Pair:
         except ClientError as error:
             return _comparable(error)
         # DynamoDB Local tells the capacity of a deletion that found nothing, asked or not.
-        return _normal({name: value for name, value in response.items() if name not in UNCOMPARED})
+        return {name: _normal(value) for name, value in response.items() if name not in UNCOMPARED}
 
     def _modelled(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         try:
-            return _normal(self.model.call(operation, params))
+            return {name: _normal(value) for name, value in self.model.call(operation, params).items()}
         except Refused as refused:
             return _comparable(dynamodb.error(refused, operation))
 
@@ -102,7 +102,7 @@ def _reason(reason: dict[str, Any]) -> dict[str, Any]:
 
 
 def _normal(value: Any) -> Any:
-    """Items in any order of their attributes, sets and numbers in any spelling, as one value."""
+    """A value in which sets and numbers have one spelling."""
     if isinstance(value, list):
         return [_normal(element) for element in value]
     if not isinstance(value, dict):

@@ -153,6 +153,8 @@ def uuid4() -> UUID:
 class World:
     """The actors, the database, the clock and the rest of the world of one schedule.
 
+    Its `facts` are what invariants remember of it; `landing` is true while a late request is carried out.
+
     Args:
         tables: the database's tables, empty.
         budget: how much may go wrong.
@@ -180,6 +182,7 @@ class World:
         self.actors: dict[str, Actor] = {}
         self.in_flight: list[InFlight] = []
         self.facts: list[Any] = []
+        self.landing = False
         self.events: list[Event] | None = None
         self._instants = instants
         self._expired = expired
@@ -390,11 +393,14 @@ class World:
 
     def _land(self, number: int) -> None:
         request = self.in_flight.pop(number)
+        self.landing = True
         try:
             self.apply(request.operation, request.params, self.actors[request.sender])
             self.tell(f"{request.operation} of {request.sender} lands late: carried out", "world")
         except Refused as refused:
             self.tell(f"{request.operation} of {request.sender} lands late: {refused.code}", "world")
+        finally:
+            self.landing = False
 
     def _changed(self, change: Change) -> None:
         if self._writer is not None:
