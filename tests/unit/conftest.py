@@ -17,14 +17,26 @@ from tools.tables import create_table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+# Each is called as the template calls it.
+_TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[None]:
+    """An AWS account of moto's, with the tables of the stack."""
+    with mock_aws():
+        for table in _TABLES:
+            create_table(api.dynamodb, table, table)
+        yield
+
 
 @pytest.fixture
-def dynamodb() -> Iterator[DynamoDBClient]:
-    """DynamoDB with the tables of the stack."""
-    with mock_aws():
-        for resource in ("IdempotencyTable", "ResourcesTable", "TokensTable"):
-            create_table(api.dynamodb, resource, resource)
-        yield api.dynamodb
+def dynamodb(cloud: None) -> Iterator[DynamoDBClient]:
+    """DynamoDB with the tables of the stack, empty."""
+    yield api.dynamodb
+    for table in _TABLES:
+        for item in api.dynamodb.scan(TableName=table, ProjectionExpression="id")["Items"]:
+            api.dynamodb.delete_item(TableName=table, Key=item)
 
 
 @pytest.fixture

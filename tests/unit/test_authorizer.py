@@ -77,9 +77,7 @@ class TestRefusedToken:
         assert effect(reply) == "Deny"
         assert reply["principalId"] != "alice"
 
-    @pytest.mark.parametrize(
-        "authorization", [f"Bearer {secrets.token_urlsafe(32)}", "Bearer ", "Bearer", "Basic YTpi"]
-    )
+    @pytest.mark.parametrize("authorization", [f"Bearer {'A' * 43}", "Bearer ", "Bearer", "Basic YTpi"])
     def test_is_one_that_was_never_issued(self, authorization: str) -> None:
         self.refused(authorization)
 

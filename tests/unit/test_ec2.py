@@ -7,11 +7,10 @@ from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
+from uuid import uuid4
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
-from moto import mock_aws
 
 from idempotency.operation import Operation
 from idempotency.policy import Policy
@@ -27,32 +26,44 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
+Attempt = Callable[..., Operation]
+
 SERVER = ServerRequest("eu-west", "large")
 REQUEST = Request(
     "alice", "POST", "/v1/servers/provision", "/v1/servers/provision", "/dev", {}, "application/json", b""
 )
-RECORD = Record(
-    id="0" * 64,
-    owner="owner",
-    lease_until=0,
-    expires_at=0,
-    claimed_at=0,
-    created_at=0,
-    fingerprint="1:0",
-    operation_id="9a1f3f0e-6b43-4d5e-9d5a-0f5c2a4d7f10",
-)
-
-
-def operation(clock: SetClock, attempt: int = 1, seconds: float = 28) -> Operation:
-    deadline = clock.now() + round(seconds * 1000)
-    return Operation(replace(RECORD, attempt=attempt), REQUEST, Policy(), deadline, Mock(), clock)
 
 
 @pytest.fixture
-def client() -> Iterator[EC2Client]:
+def record() -> Record:
+    """The record of an operation that no other test has."""
+    return Record(
+        id="0" * 64,
+        owner="owner",
+        lease_until=0,
+        expires_at=0,
+        claimed_at=0,
+        created_at=0,
+        fingerprint="1:0",
+        operation_id=str(uuid4()),
+    )
+
+
+@pytest.fixture
+def attempt(record: Record, clock: SetClock) -> Attempt:
+    """Begins an attempt of the operation."""
+
+    def begin(number: int = 1, seconds: float = 28) -> Operation:
+        deadline = clock.now() + round(seconds * 1000)
+        return Operation(replace(record, attempt=number), REQUEST, Policy(), deadline, Mock(), clock)
+
+    return begin
+
+
+@pytest.fixture
+def client(cloud: None) -> EC2Client:
     """EC2 in the region of `SERVER`, by the provider's own client."""
-    with mock_aws():
-        yield ec2._client(REGIONS[SERVER.region])
+    return ec2._client(REGIONS[SERVER.region])
 
 
 @pytest.fixture
@@ -68,73 +79,74 @@ def requests(client: EC2Client) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     client.meta.events.unregister("provide-client-params.ec2.*", note)
 
 
-def instances(client: EC2Client) -> list[InstanceTypeDef]:
-    return [instance for found in client.describe_instances()["Reservations"] for instance in found["Instances"]]
+def instances(client: EC2Client, operation: Operation) -> list[InstanceTypeDef]:
+    """What there is of an operation."""
+    all_ = [instance for found in client.describe_instances()["Reservations"] for instance in found["Instances"]]
+    return [instance for instance in all_ if {"Key": OPERATION_TAG, "Value": operation.id} in instance["Tags"]]
 
 
 class TestFirstAttempt:
-    def test_runs_an_instance_of_the_size_with_the_operations_tag(self, client: EC2Client, clock: SetClock) -> None:
-        details = Ec2Provider().provision(SERVER, operation(clock))
+    def test_runs_an_instance_of_the_size_with_the_operations_tag(self, client: EC2Client, attempt: Attempt) -> None:
+        details = Ec2Provider().provision(SERVER, attempt())
 
-        [instance] = instances(client)
+        [instance] = instances(client, attempt())
         assert details == {"status": "pending", "instance_id": instance["InstanceId"]}
         assert instance["InstanceType"] == "t4g.large"
-        assert instance["Tags"] == [{"Key": OPERATION_TAG, "Value": RECORD.operation_id}]
 
     def test_looks_for_nothing_and_sends_the_derived_key(
-        self, client: EC2Client, requests: list[tuple[str, dict[str, Any]]], clock: SetClock
+        self, client: EC2Client, requests: list[tuple[str, dict[str, Any]]], attempt: Attempt
     ) -> None:
-        Ec2Provider().provision(SERVER, operation(clock))
+        Ec2Provider().provision(SERVER, attempt())
 
         [(name, sent)] = requests
         assert name == "RunInstances"
-        assert sent["ClientToken"] == operation(clock).key("server")
+        assert sent["ClientToken"] == attempt().key("server")
         assert sent["ImageId"].startswith("resolve:ssm:/aws/service/ami-amazon-linux-latest/")
         assert (sent["MinCount"], sent["MaxCount"]) == (1, 1)
 
-    def test_goes_to_the_servers_region_and_runs_its_size(self, client: EC2Client, clock: SetClock) -> None:
-        for region, size in zip_longest(REGIONS, SIZES, fillvalue="small"):
-            Ec2Provider().provision(ServerRequest(region, size), operation(clock))
+    def test_goes_to_the_servers_region_and_runs_its_size(self, client: EC2Client, attempt: Attempt) -> None:
+        for region, size in zip_longest(REGIONS, SIZES, fillvalue="small"):  # regions do not see each other's
+            Ec2Provider().provision(ServerRequest(region, size), attempt())
 
-            [instance] = instances(boto3.client("ec2", region_name=REGIONS[region]))
+            [instance] = instances(ec2._client(REGIONS[region]), attempt())
             assert instance["InstanceType"] == SIZES[size]
 
-    def test_begins_nothing_without_time_to_finish_it(self, client: EC2Client, clock: SetClock) -> None:
+    def test_begins_nothing_without_time_to_finish_it(self, client: EC2Client, attempt: Attempt) -> None:
         with pytest.raises(Retryable):
-            Ec2Provider().provision(SERVER, operation(clock, seconds=3.9))
+            Ec2Provider().provision(SERVER, attempt(seconds=3.9))
 
-        assert instances(client) == []
+        assert instances(client, attempt()) == []
 
 
 class TestLaterAttempt:
-    def test_adopts_the_instance_that_an_earlier_one_ran(self, client: EC2Client, clock: SetClock) -> None:
-        first = Ec2Provider().provision(SERVER, operation(clock))
+    def test_adopts_the_instance_that_an_earlier_one_ran(self, client: EC2Client, attempt: Attempt) -> None:
+        first = Ec2Provider().provision(SERVER, attempt())
 
-        second = Ec2Provider().provision(SERVER, operation(clock, attempt=2))
+        second = Ec2Provider().provision(SERVER, attempt(2))
 
         assert second["instance_id"] == first["instance_id"]
-        assert len(instances(client)) == 1
+        assert len(instances(client, attempt())) == 1
 
     def test_runs_one_with_the_same_token_if_there_is_none(
-        self, client: EC2Client, requests: list[tuple[str, dict[str, Any]]], clock: SetClock
+        self, client: EC2Client, requests: list[tuple[str, dict[str, Any]]], attempt: Attempt
     ) -> None:
-        Ec2Provider().provision(SERVER, operation(clock, attempt=2))
+        Ec2Provider().provision(SERVER, attempt(2))
 
         assert [name for name, _ in requests] == ["DescribeInstances", "RunInstances"]
-        assert requests[1][1]["ClientToken"] == operation(clock).key("server")
+        assert requests[1][1]["ClientToken"] == attempt().key("server")
 
-    def test_adopts_neither_anothers_nor_a_terminated_one(self, client: EC2Client, clock: SetClock) -> None:
+    def test_adopts_neither_anothers_nor_a_terminated_one(self, client: EC2Client, attempt: Attempt) -> None:
         # Given another operation's instance, and one of this operation that is gone
         provider = Ec2Provider()
-        others = operation(clock)
-        others.record = replace(RECORD, operation_id="00000000-0000-4000-8000-000000000000")
+        others = attempt()
+        others.record = replace(others.record, operation_id=str(uuid4()))
         gone = [
             provider.provision(SERVER, others)["instance_id"],
-            provider.provision(SERVER, operation(clock))["instance_id"],
+            provider.provision(SERVER, attempt())["instance_id"],
         ]
         client.terminate_instances(InstanceIds=gone[1:])
 
-        assert provider.provision(SERVER, operation(clock, attempt=2))["instance_id"] not in gone
+        assert provider.provision(SERVER, attempt(2))["instance_id"] not in gone
 
 
 class TestFailure:
@@ -162,19 +174,19 @@ class TestFailure:
         ],
         ids=str,
     )
-    def test_for_now_is_retryable(self, fail: Callable[[Exception], None], clock: SetClock, error: Exception) -> None:
+    def test_for_now_is_retryable(self, fail: Callable[[Exception], None], attempt: Attempt, error: Exception) -> None:
         fail(error)
 
         with pytest.raises(Retryable) as raised:
-            Ec2Provider().provision(SERVER, operation(clock))
+            Ec2Provider().provision(SERVER, attempt())
 
         assert raised.value.retry_after == 5
         assert str(error) not in raised.value.detail
 
     def test_for_another_reason_is_nothing_that_a_retry_mends(
-        self, fail: Callable[[Exception], None], clock: SetClock
+        self, fail: Callable[[Exception], None], attempt: Attempt
     ) -> None:
         fail(ClientError({"Error": {"Code": "UnauthorizedOperation"}}, "RunInstances"))
 
         with pytest.raises(ClientError):
-            Ec2Provider().provision(SERVER, operation(clock))
+            Ec2Provider().provision(SERVER, attempt())
