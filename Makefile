@@ -111,4 +111,4 @@ format: ## Bring the code into shape
 	@.venv/bin/ruff format .
 
 .PHONY: check
-check: lint test ## Run lint and all tests
+check: test lint ## Run all tests, then lint
