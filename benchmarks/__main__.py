@@ -58,7 +58,7 @@ def compare_behaviours(endpoint: str) -> Table:
         verdicts = [behaviours.judge(behaviour, library, endpoint) for library in _LIBRARIES]
         rows.append([behaviour.title, *(": ".join(filter(None, (v.result, v.reason))) for v in verdicts)])
     totals = [f"{sum(row[column].startswith('yes') for row in rows)} of {len(rows)}" for column in (1, 2, 3, 4)]
-    note = "“Not promised”: the scenario fails, but the library's documentation excludes or never mentions such a thing."
+    note = "“Not promised”: the scenario fails, but the library's documentation excludes or never mentions it."
     return Table("Behaviour", ["", *_NAMES], [*rows, ["yes", *totals]], note)
 
 
@@ -87,8 +87,8 @@ def compare_times(stages: Sequence[Stage], rounds: int) -> Table:
             rows.append([f"{kind}: {name}", *_show_ratios([[*map(figure, a_round[kind])] for a_round in measured])])
     note = (
         f"Medians of {rounds} interleaved rounds: milliseconds of one request, and how many times the hand-written "
-        "one's of the same round. CPU is this process's; latency includes DynamoDB Local on the same cores, which takes "
-        "longer for a table with an index, as ours is; DynamoDB itself keeps indexes afterwards."
+        "one's of the same round. CPU is this process's; latency includes DynamoDB Local on the same cores, which "
+        "takes longer for a table with an index, as ours is; DynamoDB itself keeps indexes afterwards."
     )
     return Table("CPU and latency", ["", *_NAMES], rows, note)
 

@@ -185,12 +185,13 @@ def crashed_once(stage: Stage) -> None:
         raise Broken(f"clients get {sorted(statuses)}")
 
 
-@behaviour("After a crash, the key is still refused to another payload")
+@behaviour("After a crash, the key is refused to another payload, and served to its own")
 def crashed_payload(stage: Stage) -> None:
     request, business = new_request(), Business()
     _crash(stage, request, business)
     stage.worker().post(replace(request, body='{"region": "us-east", "size": "small"}'), business.work)
     _expect_runs(business, 1)
+    _expect_status(stage.worker().post(request, business.work), 201)
 
 
 @behaviour("After a crash, the retry sends the same idempotency key downstream")
