@@ -1,0 +1,69 @@
+"""The events for `sam local invoke`: each one comes to what its name says, on the same tables in turn."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import authorizer
+from tests.events import Answer, Context
+from tests.unit.service import Api
+from tools import tokens
+from tools.setup import ROOT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+EVENTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "events").glob("*.json")}
+
+
+class TestProvision:
+    def test_runs_once_and_its_retry_replays(self, service: Api) -> None:
+        first, retry = service.call(EVENTS["provision"]), service.call(EVENTS["provision-retry"])
+
+        assert (first.status, retry.status) == (201, 201)
+        assert (first.replayed, retry.replayed) == (False, True)
+        assert first.body == retry.body
+
+    @pytest.mark.parametrize(
+        ("name", "status", "problem"),
+        [
+            ("provision-other-body", 422, "key-reused"),
+            ("provision-missing-key", 400, "key-missing"),
+            ("provision-bad-body", 400, "body-invalid"),
+        ],
+    )
+    def test_is_refused_for_its_reason(self, service: Api, name: str, status: int, problem: str) -> None:
+        service.call(EVENTS["provision"])
+
+        answer: Answer = service.call(EVENTS[name])
+
+        assert (answer.status, answer.problem) == (status, problem)
+
+
+class TestAuthorizer:
+    def answer(self, event: dict[str, Any]) -> str:
+        return str(authorizer.handler(event, Context())["policyDocument"]["Statement"][0]["Effect"])
+
+    def test_denies_the_events_own_token_and_allows_one_that_was_issued(
+        self, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOKENS_TABLE", "TokensTable")
+        token = tokens.issue(dynamodb, "TokensTable", "alice", 1)
+        event = EVENTS["authorizer"]
+
+        assert self.answer(event) == "Deny"
+        assert self.answer({**event, "authorizationToken": f"Bearer {token}"}) == "Allow"
+
+
+def test_there_is_no_event_that_is_not_tested() -> None:
+    assert EVENTS.keys() == {
+        "authorizer",
+        "provision",
+        "provision-bad-body",
+        "provision-missing-key",
+        "provision-other-body",
+        "provision-retry",
+    }
