@@ -66,8 +66,17 @@ class TestReplay:
     def test_costs_no_more_than_reading_it(self, worker: NewWorker) -> None:
         worker().run(answering(NOISE, "image/png"))
         other = worker()
+        consistent: list[bool] = []
+
+        def note(params: dict[str, Any], **_: object) -> None:
+            consistent.extend(batch["ConsistentRead"] for batch in params["RequestItems"].values())
+
+        other.client.meta.events.register("provide-client-params.dynamodb.BatchGetItem", note)
 
         other.run()
+
+        # A part that an eventually consistent read does not show yet would be missing.
+        assert consistent == [True]
 
         # Every duplicate's failed claim is a write of the record's size, so that stays small.
         assert other.calls == {"UpdateItem": 1, "BatchGetItem": 1}

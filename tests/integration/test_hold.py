@@ -170,6 +170,24 @@ class TestCost:
         record_property("reads of one holder", holder.calls["GetItem"])
         assert holder.calls == {"UpdateItem": 1, "GetItem": reads}
 
+    def test_is_of_strongly_consistent_reads(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        # DynamoDB Local is always consistent: what is asked for shows.
+        asked: list[bool] = []
+
+        def note(params: dict[str, Any], **_: object) -> None:
+            asked.append(params["ConsistentRead"])
+
+        running()
+        holder = worker()
+        holder.client.meta.events.register("provide-client-params.dynamodb.GetItem", note)
+
+        holder.refused(wait=1)
+
+        assert asked
+        assert all(asked)
+
     def test_pauses_grow_up_to_a_second(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
     ) -> None:
