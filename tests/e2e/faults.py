@@ -66,6 +66,10 @@ class Faults:
         """To which of its calls something has happened."""
         return self._journal(record_id, "met")
 
+    def workers(self) -> set[int]:
+        """Processes that have begun an operation; some may have ended since."""
+        return {int(worker.stem) for worker in self._directory.glob("*.worker")}
+
     def _journal(self, record_id: str, kind: str) -> list[str]:
         journal = self._directory / f"{record_id}.{kind}"
         return [line.split()[1] for line in journal.read_text().splitlines()] if journal.exists() else []

@@ -80,6 +80,7 @@ class _Worker:
             self._operation = match[1]
         if self._operation is None:
             return None
+        (self._directory / f"{os.getpid()}.worker").touch()
         self._append("calls", call)
         made = [line.split() for line in self._file("calls").read_text().splitlines()]
         for rule in self._rules():
