@@ -134,7 +134,7 @@ class Lifecycle:
         def claim() -> Record:
             return self._claim(id_, owner, request, policy, deadline)
 
-        record = self._cached(id_, started) or claim()
+        record = self._cached(id_) or claim()
         while record.owner != owner:
             now = self.clock.now()
             if record.expired(now):
@@ -281,9 +281,9 @@ class Lifecycle:
         self._signals.emit(outcome, record)
         return Reply(response, replayed=True, held=held)
 
-    def _cached(self, id_: str, now: int) -> Record | None:
+    def _cached(self, id_: str) -> Record | None:
         record, _ = self._cache.get(id_, (None, None))
-        return record if record and not record.expired(now) else None
+        return record
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
         with suppress(ValueError):  # larger than the whole cache
