@@ -213,6 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             if retry_after is not None:
                 self.send_header("Retry-After", str(retry_after))
+            if 300 <= status < 400:
+                self.send_header("Location", self.path)
             if status != HTTPStatus.NO_CONTENT:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -49,7 +49,7 @@ class Funnels:
     def __init__(self, base_url: str, secret: Callable[[], str]) -> None:
         self._base_url = base_url.rstrip("/")
         self._secret = secret
-        retries = urllib3.Retry(connect=1, read=0, status=0, redirect=0, other=0, allowed_methods=None)
+        retries = urllib3.Retry(connect=1, read=0, redirect=False, status=0, other=0, respect_retry_after_header=False)
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=3), retries=retries)
 
     def create(self, name: str, domain: str, key: str) -> Funnel:

@@ -1,0 +1,168 @@
+"""The client of MyFunnelAPI, against a server that misbehaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from idempotency.problems import Problem, Retryable
+from provisioning.funnels import Funnels
+from tools import myfunnel
+from tools.myfunnel import Fault, MyFunnel
+
+NAME, DOMAIN, KEY = "Spring", "spring.shop.example", "key-1"
+
+
+@pytest.fixture
+def service() -> MyFunnel:
+    """MyFunnelAPI."""
+    return MyFunnel()
+
+
+@pytest.fixture
+def url(service: MyFunnel) -> Iterator[str]:
+    """Where it is."""
+    with myfunnel.serving(service) as url:
+        yield url
+
+
+@pytest.fixture
+def funnels(url: str) -> Funnels:
+    """A client of it."""
+    return Funnels(f"{url}/", lambda: myfunnel.TOKEN)
+
+
+def test_makes_a_funnel_with_the_token_and_the_key(service: MyFunnel, funnels: Funnels) -> None:
+    funnel = funnels.create(NAME, DOMAIN, KEY)
+
+    made = service.funnels[funnel["id"]]
+    assert (made.name, made.domain, made.hostname) == (NAME, DOMAIN, funnel["hostname"])
+    assert [call.key for call in service.calls] == [KEY]
+
+
+def test_the_same_key_makes_the_same_funnel(service: MyFunnel, funnels: Funnels) -> None:
+    first, again = funnels.create(NAME, DOMAIN, KEY), funnels.create(NAME, DOMAIN, KEY)
+    other = funnels.create(NAME, DOMAIN, "key-2")
+
+    assert again == first
+    assert other != first
+    assert len(service.funnels) == 2
+
+
+def test_deletes_a_funnel_and_one_that_is_gone_is_no_error(service: MyFunnel, funnels: Funnels) -> None:
+    funnel = funnels.create(NAME, DOMAIN, KEY)
+
+    funnels.delete(funnel["id"])
+    funnels.delete(funnel["id"])
+
+    assert service.funnels[funnel["id"]].deleted
+    assert [call.status for call in service.calls] == [201, 204, 404]
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 409, 425, 429, 500, 502, 503, 504])
+def test_a_failure_for_now_is_retryable_and_not_retried_here(service: MyFunnel, funnels: Funnels, status: int) -> None:
+    service.faults.append(Fault(act=False, status=status))
+
+    with pytest.raises(Retryable) as raised:
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert raised.value.retry_after == 5
+    assert len(service.calls) == 1
+
+
+@pytest.mark.parametrize(("told", "waits"), [(0, 0), (17, 17), (86_400, 300)])
+def test_waits_as_long_as_it_is_told_but_not_for_ever(
+    service: MyFunnel, funnels: Funnels, told: int, waits: int
+) -> None:
+    service.faults.append(Fault(act=False, status=429, retry_after=told))
+
+    with pytest.raises(Retryable) as raised:
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert raised.value.retry_after == waits
+
+
+@pytest.mark.parametrize("status", [400, 402, 410, 422])
+def test_a_rejection_is_for_good(service: MyFunnel, funnels: Funnels, status: int) -> None:
+    service.faults.append(Fault(act=False, status=status))
+
+    with pytest.raises(Problem) as raised:
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert not isinstance(raised.value, Retryable)
+    assert (raised.value.status, raised.value.slug) == (422, "funnel-rejected")
+
+
+def test_a_dropped_connection_is_retryable_and_the_retry_gets_the_funnel_that_was_made(
+    service: MyFunnel, funnels: Funnels
+) -> None:
+    service.faults.append(Fault(drop=True))
+
+    with pytest.raises(Retryable):
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert funnels.create(NAME, DOMAIN, KEY)["id"] == next(iter(service.funnels))
+    assert len(service.funnels) == 1
+
+
+def test_a_late_answer_is_not_waited_for(url: str, service: MyFunnel, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a client as it is, except that its 3 s pass ten times as fast
+    funnels = Funnels(url, lambda: myfunnel.TOKEN)
+    timeout = funnels._http.connection_pool_kw["timeout"]
+    assert timeout.read_timeout == 3
+    monkeypatch.setitem(funnels._http.connection_pool_kw, "timeout", timeout.from_float(0.3))
+    service.faults.append(Fault(linger=0.6))
+
+    with pytest.raises(Retryable):
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert len(service.calls) == 1
+
+
+def test_a_server_that_does_not_listen_is_retryable() -> None:
+    with myfunnel.serving(MyFunnel()) as url:
+        pass
+
+    with pytest.raises(Retryable):
+        Funnels(url, lambda: myfunnel.TOKEN).create(NAME, DOMAIN, KEY)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, [], {}, {"id": "fnl-1"}, {"id": "", "hostname": "h"}, {"id": 1, "hostname": "h"}, "funnel"],
+)
+def test_an_answer_without_a_funnel_is_retryable(
+    service: MyFunnel, funnels: Funnels, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    monkeypatch.setattr(service, "create", lambda *_: (201, answer))
+
+    with pytest.raises(Retryable):
+        funnels.create(NAME, DOMAIN, KEY)
+
+
+def test_what_else_an_answer_says_is_not_kept(
+    service: MyFunnel, funnels: Funnels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "create", lambda *_: (201, {"id": "f", "hostname": "h", "preview": "x" * 20_000}))
+
+    assert funnels.create(NAME, DOMAIN, KEY) == {"id": "f", "hostname": "h"}
+
+
+def test_a_redirection_is_not_followed_with_the_token(service: MyFunnel, funnels: Funnels) -> None:
+    service.faults.append(Fault(act=False, status=307))
+
+    with pytest.raises(Problem):
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert len(service.calls) == 1
+
+
+def test_the_secret_is_read_at_each_request(service: MyFunnel, url: str) -> None:
+    tokens = iter(["an old one", myfunnel.TOKEN])
+    funnels = Funnels(url, lambda: next(tokens))
+
+    with pytest.raises(Retryable):
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert funnels.create(NAME, DOMAIN, KEY)["id"] in service.funnels
