@@ -38,10 +38,15 @@ logger = Logger()
 metrics = Metrics()
 app = APIGatewayRestResolver()
 
-# Together less than the time that an attempt keeps in reserve: DynamoDB answers in milliseconds or not at all.
+# DynamoDB answers in milliseconds or not at all. One module builds every request, and DynamoDB checks them anyway.
 dynamodb = boto3.client(
     "dynamodb",
-    config=Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3}),
+    config=Config(
+        connect_timeout=1,
+        read_timeout=2,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        parameter_validation=False,
+    ),
 )
 
 

@@ -63,7 +63,7 @@ class Request:
         """Whether the body claims to be JSON."""
         return self.content_type == "application/json" or self.content_type.endswith("+json")
 
-    @cached_property
+    @property
     def json(self) -> Any:
         """The body as JSON.
 
@@ -73,12 +73,7 @@ class Request:
 
         Source: RFC 7493, section 2.
         """
-        try:
-            value = json.loads(self.body.decode(), object_pairs_hook=_no_member_twice, parse_constant=_not_a_number)
-            rfc8785.dumps(value)
-        except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
-            raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
-        return value
+        return self._parsed[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -88,12 +83,21 @@ class Request:
         do not count; the raw bytes otherwise.
         """
         digest = sha256()
-        body = rfc8785.dumps(self.json) if self.is_json else self.body
+        body = self._parsed[1] if self.is_json else self.body
         query = rfc8785.dumps(sorted((name, *values) for name, values in self.query.items()))
         for part in (self.method.encode(), self.path.encode(), query, body):
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
         return f"{_FINGERPRINT_VERSION}:{digest.hexdigest()}"
+
+    @cached_property
+    def _parsed(self) -> tuple[Any, bytes]:
+        """The value of a JSON body, and its canonical form."""
+        try:
+            value = json.loads(self.body.decode(), object_pairs_hook=_no_member_twice, parse_constant=_not_a_number)
+            return value, rfc8785.dumps(value)
+        except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
+            raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
 
     def pack(self) -> bytes:
         """Compress what is needed to run the request again: no header but its content type, so never the token."""

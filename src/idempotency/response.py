@@ -90,11 +90,13 @@ class StoredResponse:
             NotStorable: if Lambda could not return it, or it is neither bytes nor text nor JSON.
         """
         body = response.body
-        if not isinstance(body, (str, bytes, NoneType)):
-            try:
+        try:
+            if isinstance(body, bytes) and response.is_json():
+                body = body.decode()  # Powertools would encode it as JSON once more
+            elif not isinstance(body, (str, bytes, NoneType)):
                 body = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-            except (TypeError, ValueError) as error:
-                raise NotStorable(f"the body is not JSON: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise NotStorable(f"the body is not JSON: {error}") from error
         headers = {
             name: [values] if isinstance(values, str) else list(values)
             for name, values in response.headers.items()

@@ -230,15 +230,17 @@ class Store(_Table):
             Fenced: if the record is not the owner's any more.
         """
         description, body = response.pack()
-        return self._write_mine(record, "SET failure = :failure", {"failure": {**description, "body": body}})
+        failure = {**description, "body": body}
+        self._write_mine(record, "SET failure = :failure", {"failure": failure})
+        return replace(record, failure=failure)
 
-    def release(self, record: Record, *, due: int, error: str) -> Record:
+    def release(self, record: Record, *, due: int, error: str) -> None:
         """Let another attempt start at once; ``due`` is when recovery may: 1 write. Steps and operation id stay.
 
         Raises:
             Fenced: if the record is not the owner's any more.
         """
-        return self._write_mine(
+        self._write_mine(
             record,
             "SET #status = :status, lease_until = :due, last_error = :error",
             {"status": Status.RELEASED, "due": due, "error": error},
@@ -261,23 +263,18 @@ class Store(_Table):
             description["parts"] = self._write_parts(record, body, expires_at_seconds)
         else:
             description["body"] = body
-        update = self._mine(
-            record,
+        update = (
             "SET #status = :status, #response = :response, expires_at = :expires_at "
-            "REMOVE recovery_shard, #request, failure, last_error",
-            {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds},
+            "REMOVE recovery_shard, #request, failure, last_error"
         )
-        completed = replace(
+        values = {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds}
+        if rows:
+            self._transact(record, self._mine(record, update, values), rows)
+        else:
+            self._write_mine(record, update, values)
+        return replace(
             record, status=Status.COMPLETED, response=description, expires_at=expires_at_seconds, request=None
         )
-        try:
-            if rows:
-                self._transact(update, rows, record.operation_id)
-            else:
-                self._call(self._client.update_item, **update)
-        except _ConditionFailed as failed:
-            _unless_done(failed, completed)
-        return completed
 
     def response(self, record: Record) -> StoredResponse:
         """Load the response of a completed record: no read, or 1 for each 40 parts of a large body."""
@@ -343,12 +340,11 @@ class Store(_Table):
 
     def _write_mine(
         self, record: Record, update: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
-    ) -> Record:
+    ) -> None:
         try:
-            reply = self._call(self._client.update_item, **self._mine(record, update, values, names))
+            self._call(self._client.update_item, **self._mine(record, update, values, names))
         except _ConditionFailed as failed:
-            return _unless_done(failed, replace(record, status=values.get("status", record.status)))
-        return _record(_decode(reply["Attributes"]))
+            _unless_done(failed, record, values.get("status", record.status))
 
     def _mine(
         self, record: Record, update: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
@@ -357,7 +353,8 @@ class Store(_Table):
         return self._update_request(record.id, update, _MINE, values, names)
 
     def _update(self, id_: str, update: str, condition: str, values: Mapping[str, Any]) -> Record:
-        reply = self._call(self._client.update_item, **self._update_request(id_, update, condition, values))
+        request = self._update_request(id_, update, condition, values)
+        reply = self._call(self._client.update_item, **request, ReturnValues="ALL_NEW")
         return _record(_decode(reply["Attributes"]))
 
     def _update_request(
@@ -367,13 +364,11 @@ class Store(_Table):
             "TableName": self.table,
             "Key": _encode({"id": id_}),
             **_expressions({"UpdateExpression": update, "ConditionExpression": condition}, values, names),
-            "ReturnValues": "ALL_NEW",
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
-    def _transact(self, update: dict[str, Any], rows: Sequence[Row], operation_id: str) -> None:
-        del update["ReturnValues"]
-        puts = [{"Put": _put(row, operation_id)} for row in rows]
+    def _transact(self, record: Record, update: dict[str, Any], rows: Sequence[Row]) -> None:
+        puts = [{"Put": _put(row, record.operation_id)} for row in rows]
         try:
             self._call(
                 self._client.transact_write_items,
@@ -383,7 +378,9 @@ class Store(_Table):
         except _TransactionCanceled as canceled:
             record_reason, *row_reasons = canceled.reasons
             if record_reason["Code"] == "ConditionalCheckFailed":
-                raise _ConditionFailed(_decode(record_reason.get("Item") or {}) or None) from None
+                failed = _ConditionFailed(_decode(record_reason.get("Item") or {}) or None)
+                _unless_done(failed, record, Status.COMPLETED)
+                return
             for row, reason in zip(rows, row_reasons, strict=True):
                 if reason["Code"] == "ConditionalCheckFailed":
                     raise RowTaken(row) from None
@@ -451,12 +448,11 @@ def _conflicts(error: ClientError) -> bool:
     return _CONFLICT in codes and "ConditionalCheckFailed" not in codes
 
 
-def _unless_done(failed: _ConditionFailed, done: Record) -> Record:
-    """The write that met its own effect is done: its acknowledgement was lost, and the SDK sent it again."""
+def _unless_done(failed: _ConditionFailed, record: Record, status: Status) -> None:
+    """A write that met its own effect is done: its acknowledgement was lost, and the SDK sent it again."""
     standing = _record(failed.item) if failed.item else None
-    if standing is None or (standing.owner, standing.status) != (done.owner, done.status):
+    if standing is None or (standing.owner, standing.status) != (record.owner, status):
         raise Fenced(standing) from None
-    return standing
 
 
 def _put(row: Row, operation_id: str) -> dict[str, Any]:

@@ -27,8 +27,7 @@ class TestWhatIsKept:
             ("", b"", True),
             ("é😀", "é😀".encode(), True),
             ("\ud800", b"\xed\xa0\x80", True),
-            (b"\x00\xff", b"\x00\xff", False),
-            (b"", b"", False),
+            ('{"é":1}'.encode(), '{"é":1}'.encode(), True),
             ({"a": [1, "é"]}, '{"a":[1,"é"]}'.encode(), True),
             ([], b"[]", True),
             (False, b"false", True),
@@ -36,6 +35,15 @@ class TestWhatIsKept:
     )
     def test_of_a_body_is_every_byte(self, body: Any, kept: bytes, text: bool) -> None:
         assert (stored(body).body, stored(body).text) == (kept, text)
+
+    def test_of_a_binary_body_is_every_byte(self) -> None:
+        response = stored(b"\x00\xff", "application/octet-stream")
+
+        assert (response.body, response.text) == (b"\x00\xff", False)
+
+    def test_of_bytes_that_claim_to_be_json_is_nothing(self) -> None:
+        with pytest.raises(NotStorable, match="not JSON"):
+            stored(b"\x00\xff")
 
     def test_of_the_headers_is_an_allow_list(self) -> None:
         response = stored(
@@ -100,10 +108,10 @@ class TestLimits:
     )
     def test_of_a_body(self, body: str | bytes, fits: bool) -> None:
         if fits:
-            assert len(stored(body).body) == len(body)
+            assert len(stored(body, "image/png").body) == len(body)
         else:
             with pytest.raises(NotStorable, match="beyond what Lambda can return"):
-                stored(body)
+                stored(body, "image/png")
 
     def test_of_the_headers(self) -> None:
         with pytest.raises(NotStorable, match="headers"):
