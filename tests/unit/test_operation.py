@@ -1,0 +1,330 @@
+"""Steps: done once each, whatever happens to attempts; undone in reverse if the operation fails for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from idempotency.operation import Operation, StepError, Undoing
+from idempotency.policy import Policy
+from idempotency.problems import Problem, Retryable
+from idempotency.record import Record
+from idempotency.request import Request
+from idempotency.response import StoredResponse
+from tests.clocks import SetClock
+
+REQUEST = Request("alice", "POST", "/v1/things", "/v1/things", "/dev", {}, "application/json", b"")
+RECORD = Record(
+    id="0" * 64,
+    owner="owner",
+    lease_until=0,
+    expires_at=0,
+    claimed_at=0,
+    created_at=0,
+    fingerprint="1:0",
+    operation_id="0d2a3cf5-5b6b-4e2c-9d52-3a3fd2d36a8d",
+)
+REJECTED = StoredResponse(422, {"Content-Type": ["application/problem+json"]}, b'{"title":"Rejected"}')
+SECONDS = 28
+
+Attempt = Callable[..., Operation]
+
+
+class Checkpoints:
+    """Keeps what a record would."""
+
+    def __init__(self) -> None:
+        self.record = RECORD
+        self.leases: list[int] = []
+
+    def checkpoint(self, record: Record, step: str, result: str, lease_until: int) -> None:
+        self.record = replace(self.record, steps={**self.record.steps, step: result})
+        self.leases.append(lease_until)
+
+    def fail(self, record: Record, response: StoredResponse) -> Record:
+        description, body = response.pack()
+        self.record = replace(self.record, failure={**description, "body": body})
+        return self.record
+
+
+@pytest.fixture
+def kept() -> Checkpoints:
+    """What is kept between attempts."""
+    return Checkpoints()
+
+
+@pytest.fixture
+def attempt(kept: Checkpoints, clock: SetClock) -> Attempt:
+    """Begins an attempt, with what earlier ones have left."""
+
+    def begin(seconds: float = SECONDS) -> Operation:
+        deadline = clock.now() + round(seconds * 1000)
+        return Operation(kept.record, REQUEST, Policy(), deadline, kept, clock)
+
+    return begin
+
+
+class Calls:
+    """Notes which calls were made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, name: str, result: Any = None) -> Callable[..., Any]:
+        """A call, or an undo, that only notes its name."""
+
+        def call(*_: Any) -> Any:
+            self.made.append(name)
+            return result
+
+        return call
+
+    def failing(self, name: str, error: Exception) -> Callable[..., Any]:
+        """One that fails after it noted its name."""
+
+        def call(*_: Any) -> Any:
+            self.made.append(name)
+            raise error
+
+        return call
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+class TestKey:
+    def test_is_the_same_in_every_attempt(self, attempt: Attempt) -> None:
+        assert attempt().key("landing page") == attempt().key("landing page")
+
+    def test_is_another_for_each_step_and_operation(self, attempt: Attempt, kept: Checkpoints) -> None:
+        keys = {attempt().key(name) for name in ("landing page", "dns", "landing page ")}
+        kept.record = replace(RECORD, operation_id="2a3cf50d-6b5b-4e2c-9d52-3a3fd2d36a8d")
+        keys.add(attempt().key("landing page"))
+
+        assert len(keys) == 4
+        assert {UUID(key).version for key in keys} == {5}
+
+
+class TestStep:
+    def test_runs_once_and_gives_its_result_to_every_attempt(self, attempt: Attempt, calls: Calls) -> None:
+        results = [attempt().step("dns", calls("dns", {"id": "C1"})) for _ in range(3)]
+
+        assert results == [{"id": "C1"}] * 3
+        assert calls.made == ["dns"]
+
+    @pytest.mark.parametrize("result", [None, True, 7, "x", [1, [2]], {"a": {"b": None}}, "é\u2028\ud800", ""])
+    def test_keeps_any_json(self, attempt: Attempt, calls: Calls, result: Any) -> None:
+        assert [attempt().step("s", calls("s", result)) for _ in range(2)] == [result, result]
+
+    def test_gives_in_the_first_attempt_what_it_gives_in_a_later_one(self, attempt: Attempt, calls: Calls) -> None:
+        results = [attempt().step("s", calls("s", {1: (2, 3)})) for _ in range(2)]
+
+        assert results == [{"1": [2, 3]}] * 2
+
+    def test_is_kept_before_the_next_one_begins(self, attempt: Attempt, kept: Checkpoints) -> None:
+        operation = attempt()
+        operation.step("first", lambda: 1)
+
+        operation.step("second", lambda: json.loads(kept.record.steps["first"]) + 1)
+
+        assert kept.record.steps == {"first": "1", "second": "2"}
+
+    def test_lengthens_the_lease(self, attempt: Attempt, kept: Checkpoints, clock: SetClock) -> None:
+        operation, deadline = attempt(), clock.now() + SECONDS * 1000
+        clock.advance(5)
+
+        operation.step("s", lambda: None)
+
+        assert kept.leases == [deadline + Policy().clock_skew * 1000]
+
+    def test_that_fails_is_not_kept_and_runs_again(self, attempt: Attempt, calls: Calls, kept: Checkpoints) -> None:
+        with pytest.raises(OSError, match="lost"):
+            attempt().step("s", calls.failing("s", OSError("lost")))
+        assert kept.record.steps == {}
+
+        assert attempt().step("s", calls("s", "done")) == "done"
+        assert calls.made == ["s", "s"]
+
+    def test_does_not_begin_without_time_to_end(self, attempt: Attempt, calls: Calls, clock: SetClock) -> None:
+        operation = attempt()
+        clock.advance(SECONDS - Policy().guard + 0.001)
+
+        with pytest.raises(Retryable):
+            operation.step("s", calls("s"))
+
+        assert calls.made == []
+
+    def test_needs_no_time_once_it_is_kept(self, attempt: Attempt, calls: Calls) -> None:
+        attempt().step("s", calls("s", 1))
+
+        assert attempt(seconds=0.001).step("s", calls("s", 2)) == 1
+
+    def test_runs_beside_another_in_a_thread_of_its_own(self, attempt: Attempt, kept: Checkpoints) -> None:
+        operation, both = attempt(), Barrier(2, timeout=5)
+        with ThreadPoolExecutor() as pool:
+            steps = [pool.submit(operation.step, name, lambda: both.wait() >= 0) for name in ("first", "second")]
+            assert [step.result() for step in steps] == [True, True]
+
+        assert kept.record.steps == {"first": "true", "second": "true"}
+
+
+class TestMistake:
+    def test_of_a_name_used_twice(self, attempt: Attempt, calls: Calls) -> None:
+        operation = attempt()
+        operation.step("s", calls("first"))
+
+        with pytest.raises(StepError, match="'s' occurs twice"):
+            operation.step("s", calls("second"))
+
+        assert calls.made == ["first"]
+
+    def test_of_a_name_used_twice_is_found_in_a_later_attempt_too(self, attempt: Attempt, calls: Calls) -> None:
+        attempt().step("s", calls("s"))
+        operation = attempt()
+        operation.step("s", calls("s"))
+
+        with pytest.raises(StepError):
+            operation.step("s", calls("s"))
+
+    def test_of_a_step_inside_a_step(self, attempt: Attempt, calls: Calls) -> None:
+        operation = attempt()
+
+        with pytest.raises(StepError, match="'inner' is inside step 'outer'"):
+            operation.step("outer", lambda: operation.step("inner", calls("inner")))
+
+        assert calls.made == []
+        assert operation.step("next", calls("next", 1)) == 1
+
+    @pytest.mark.parametrize("name", ["", "x" * 101, "undo dns"])
+    def test_of_a_name_that_is_none(self, attempt: Attempt, calls: Calls, name: str) -> None:
+        with pytest.raises(StepError):
+            attempt().step(name, calls("s"))
+
+        assert calls.made == []
+
+    @pytest.mark.parametrize("result", [object(), {1, 2}, b"x", float("nan"), float("inf")], ids=repr)
+    def test_of_a_result_that_is_not_json(self, attempt: Attempt, kept: Checkpoints, result: Any) -> None:
+        with pytest.raises(StepError, match="'s' is not JSON"):
+            attempt().step("s", lambda: result)
+
+        assert kept.record.steps == {}
+
+    def test_of_a_result_that_is_too_large(self, attempt: Attempt, kept: Checkpoints) -> None:
+        with pytest.raises(StepError, match="at most 16000"):
+            attempt().step("s", lambda: "x" * 16_000)
+
+        assert attempt().step("s", lambda: "x" * 15_998)
+        assert list(kept.record.steps) == ["s"]
+
+
+class TestUndoing:
+    """An operation of three steps, of which the second is not worth undoing."""
+
+    @pytest.fixture
+    def perform(self, attempt: Attempt, calls: Calls) -> Callable[..., Operation]:
+        """Begins an attempt, and takes its steps."""
+
+        def perform(undo_first: Callable[[Any], object] | None = None) -> Operation:
+            operation = attempt()
+            operation.step("first", calls("first", 1), undo=undo_first or calls("undo first"))
+            operation.step("second", calls("second", 2))
+            operation.step("third", calls("third", 3), undo=calls("undo third"))
+            calls.made.clear()
+            return operation
+
+        return perform
+
+    def test_takes_the_latest_first(self, perform: Callable[..., Operation], calls: Calls, kept: Checkpoints) -> None:
+        assert perform().undo(REJECTED) == REJECTED
+
+        assert calls.made == ["undo third", "undo first"]
+        assert set(kept.record.steps) == {"first", "second", "third", "undo first", "undo third"}
+
+    def test_takes_the_result(self, perform: Callable[..., Operation]) -> None:
+        results: list[int] = []
+
+        perform(undo_first=results.append).undo(REJECTED)
+
+        assert results == [1]
+
+    def test_is_decided_before_it_begins(self, perform: Callable[..., Operation], kept: Checkpoints) -> None:
+        decided: list[bool] = []
+
+        perform(undo_first=lambda _: decided.append(kept.record.failure is not None)).undo(REJECTED)
+
+        assert decided == [True]
+
+    def test_goes_on_where_it_was_cut_off(
+        self, perform: Callable[..., Operation], calls: Calls, kept: Checkpoints
+    ) -> None:
+        with pytest.raises(Retryable):
+            perform(undo_first=calls.failing("undo first", Retryable("later"))).undo(REJECTED)
+        assert calls.made == ["undo third", "undo first"]
+
+        # When another attempt comes, its own failure does not matter
+        other = StoredResponse(409, {}, b"{}")
+        assert perform().undo(other) == REJECTED
+
+        assert calls.made == ["undo first"]
+
+    def test_that_is_refused_for_good_is_tried_again_all_the_same(
+        self, perform: Callable[..., Operation], calls: Calls
+    ) -> None:
+        refused = Problem("funnel-rejected", "no", status=422, retry_after=7)
+
+        with pytest.raises(Retryable, match="Cannot undo first") as raised:
+            perform(undo_first=calls.failing("undo first", refused)).undo(REJECTED)
+
+        assert raised.value.retry_after == 7
+
+    def test_lets_no_later_attempt_go_forward(self, attempt: Attempt, calls: Calls, kept: Checkpoints) -> None:
+        attempt().step("first", calls("first"), undo=calls("undo first"))
+        kept.fail(kept.record, REJECTED)
+        operation = attempt()
+        operation.step("first", calls("again"), undo=calls("undo first"))
+
+        with pytest.raises(Undoing):
+            operation.step("second", calls("second"), undo=calls("undo second"))
+        operation.undo(REJECTED)
+
+        assert calls.made == ["first", "undo first"]
+
+    def test_waits_for_an_attempt_that_says_how(
+        self, perform: Callable[..., Operation], attempt: Attempt, kept: Checkpoints, calls: Calls
+    ) -> None:
+        perform()
+        kept.fail(kept.record, REJECTED)
+        operation = attempt()
+        operation.step("first", calls("first"), undo=calls("undo first"))
+
+        with pytest.raises(Retryable, match="second, third"):
+            operation.undo(REJECTED)
+
+        assert calls.made == []
+
+    def test_does_not_begin_without_time_to_end(
+        self, perform: Callable[..., Operation], clock: SetClock, calls: Calls
+    ) -> None:
+        operation = perform()
+        clock.advance(SECONDS - 1)
+
+        with pytest.raises(Retryable):
+            operation.undo(REJECTED)
+
+        assert calls.made == []
+
+    def test_of_nothing_writes_nothing(self, attempt: Attempt, kept: Checkpoints) -> None:
+        operation = attempt()
+        operation.step("s", lambda: 1)
+
+        assert operation.undo(REJECTED) == REJECTED
+        assert kept.record.failure is None
