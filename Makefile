@@ -90,6 +90,16 @@ test-peers: ## Run the tests of the comparison, in the peers' environment
 	$(SETUP) peers
 	@.local/peers/bin/python -m pytest benchmarks
 
+.PHONY: prove
+prove: ## Explore every scenario of the record's life in full (about ten minutes)
+	$(SETUP) dev
+	@PYTHONPATH=src .venv/bin/python -m tests.simulation.prove
+
+.PHONY: peers
+peers: ## Explore the peers as well, and write docs/proof.md
+	$(SETUP) peers
+	@PYTHONPATH=src .local/peers/bin/python -m tests.simulation.compare
+
 .PHONY: bench
 bench: ## Compare with the peers, and write docs/comparison.md
 	$(SETUP) peers

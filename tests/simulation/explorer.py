@@ -143,25 +143,25 @@ def replay(build: Build, schedule: str | Sequence[str]) -> tuple[Failure | None,
 
 
 def shrink(build: Build, failure: Failure) -> Failure:
-    """The same violation by a schedule from which no single choice can be left out."""
-    best = failure
-    position = len(best.schedule) - 1
+    """The same violation by a schedule from which no single choice can be left out; what follows it is the default."""
+    labels = failure.schedule
+    weight = _weight(failure)
+    position = len(labels) - 1
     while position >= 0:
-        shorter = best.schedule[:position] + best.schedule[position + 1 :]
+        shorter = labels[:position] + labels[position + 1 :]
         found, _ = replay(build, shorter)
-        if found and found.violation.invariant == failure.violation.invariant and _weight(found) < _weight(best):
-            best = found
-            position = min(position, len(best.schedule))
+        if found and found.violation.invariant == failure.violation.invariant and _weight(found) <= weight:
+            labels, weight = shorter, _weight(found)
         position -= 1
-    return best
+    return Failure(failure.violation, labels)
 
 
-def _weight(failure: Failure) -> tuple[int, int, int]:
-    """Few faults first, then few changes of actor, then few choices."""
+def _weight(failure: Failure) -> tuple[int, int]:
+    """Few faults first, then few changes of actor."""
     labels = failure.schedule
     subjects = [label.partition(":")[0] for label in labels]
     switches = sum(one != other for one, other in pairwise(subjects))
-    return sum(":" in label for label in labels), switches, len(labels)
+    return sum(":" in label for label in labels), switches
 
 
 def timeline(events: Iterable[Event], actors: Sequence[str]) -> str:

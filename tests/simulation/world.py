@@ -90,6 +90,7 @@ class Actor:
         greenlet: its code, suspended at its point.
         skew: milliseconds by which its clock is ahead of the world's.
         may_crash: whether a crash is one of its faults.
+        life: milliseconds after which its process ends it, wherever it stands.
         started: when it arrived, epoch milliseconds; None before.
         point: where it stands.
         history: a digest of everything that it has seen; its code is deterministic, so this is its state.
@@ -104,6 +105,7 @@ class Actor:
     greenlet: greenlet
     skew: int
     may_crash: bool
+    life: int = INVOCATION_LIFE_MS
     started: int | None = None
     point: Point | None = None
     history: int = 0
@@ -145,9 +147,14 @@ class InFlight(NamedTuple):
 Watcher: TypeAlias = Callable[["World", Actor, Change], None]
 
 
+def here() -> World:
+    """The world of the actor whose code is running."""
+    return getcurrent().world  # type: ignore[no-any-return,attr-defined]  # set by spawn
+
+
 def uuid4() -> UUID:
     """Stands in for `uuid.uuid4` in the code that actors run."""
-    return getcurrent().world.uuid()  # type: ignore[no-any-return,attr-defined]  # set by spawn
+    return here().uuid()
 
 
 class World:
@@ -202,16 +209,24 @@ class World:
         """The actor whose code is running."""
         return getcurrent().actor  # type: ignore[no-any-return,attr-defined]  # set by spawn
 
-    def spawn(self, name: str, code: Callable[[], Any], *, skew: int = 0, may_crash: bool = True) -> Actor:
+    def spawn(
+        self,
+        name: str,
+        code: Callable[[], Any],
+        *,
+        skew: int = 0,
+        may_crash: bool = True,
+        life: int = INVOCATION_LIFE_MS,
+    ) -> Actor:
         """Add an actor; its answer is what `code` returns. Its clock is `skew` milliseconds ahead of the world's."""
 
-        def life() -> None:
+        def live() -> None:
             actor.answer = code()
             actor.saw("answered", actor.answer)
             self.tell(f"→ {actor.answer}")
             self._answered(self, actor)
 
-        actor = Actor(name, greenlet(life), skew, may_crash, point=Point(ARRIVES))
+        actor = Actor(name, greenlet(live), skew, may_crash, life, point=Point(ARRIVES))
         actor.greenlet.actor, actor.greenlet.world = actor, self  # type: ignore[attr-defined]  # it takes attributes
         self.actors[name] = actor
         return actor
@@ -383,8 +398,8 @@ class World:
         self.now = instant
         self.in_flight = [request for request in self.in_flight if request.until > instant]
         for actor in self.actors.values():
-            if actor.started and actor.started + INVOCATION_LIFE_MS <= instant and not actor.ended:
-                self.tell("✗ is cut off by Lambda", actor.name)
+            if actor.started and actor.started + actor.life <= instant and not actor.ended:
+                self.tell("✗ is cut off", actor.name)
                 self._kill(actor)
 
     def jump_to(self, instant: int) -> None:
