@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import boto3
@@ -9,8 +10,9 @@ import boto3
 REGION = "eu-west-1"
 
 
+@cache
 def local_client(service: str, endpoint_url: str, region: str = REGION) -> Any:
-    """A client that talks to the local cloud, whatever the environment's own credentials and settings are."""
+    """The client that talks to the local cloud, whatever the environment's own credentials and settings are."""
     return boto3.client(  # type: ignore[call-overload]
         service,
         endpoint_url=endpoint_url,
