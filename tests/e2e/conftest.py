@@ -37,6 +37,8 @@ __all__ = ["dynamodb_client", "dynamodb_local"]
 
 T = TypeVar("T")
 
+Report = Callable[[str], None]
+
 # Where tests.events.Answer expects every problem's type to lead.
 _SPECIFICATION = f"SpecificationUrl={os.environ['SPECIFICATION_URL']}"
 
@@ -56,6 +58,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for fixture in _NEEDS.keys() & set(getattr(item, "fixturenames", ())):
                 for mark in _NEEDS[fixture]:
                     item.add_marker(mark)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have measured."""
+    passed = terminalreporter.getreports("passed")
+    for measured in [value for report in passed for name, value in report.user_properties if name == "measured"]:
+        terminalreporter.write_line(f"measured: {measured}")
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Report:
+    """Keeps what a test has measured for the end of the session."""
+    return lambda measured: record_property("measured", measured)
 
 
 @pytest.fixture(
