@@ -1,5 +1,6 @@
 """A key belongs to one of many who claim it at the same moment."""
 
+from contextlib import suppress
 from functools import partial
 from itertools import count, product
 from threading import Event
@@ -13,8 +14,10 @@ from idempotency.operation import Operation
 from idempotency.policy import Policy
 from idempotency.problems import Problem, Retryable
 from idempotency.record import Status
+from idempotency.response import StoredResponse
 from idempotency.signals import Outcome
 from tests.clocks import SetClock
+from tests.integration import faults
 from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import LEASE_SECONDS, Killed, Run, created, killed, same
@@ -214,3 +217,27 @@ class TestExpired:
         # Then it is claimed all the same
         assert not second.run().replayed
         assert second.record().status is Status.COMPLETED
+
+    def test_record_whose_late_owner_commits_in_the_middle_is_replayed(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        # Given an operation that outlives its record, and completes between another's failed claim and its replacement
+        late, other = worker(), worker()
+        response = StoredResponse(201, body=b"late")
+        replies: list[Reply] = []
+
+        def outlives_its_record(operation: Operation) -> Response[Any]:
+            def complete() -> None:
+                late.store.complete(operation.record, response, expires_at_seconds=clock.now() // 1000 + 60)
+
+            clock.advance(Policy().abandoned_ttl)
+            faults.meanwhile(other, "PutItem", complete)
+            replies.append(other.run())
+            raise Killed
+
+        with suppress(Killed):
+            late.run(outlives_its_record)
+
+        # Then it is the other's answer too, and it ran once
+        [reply] = replies
+        assert (reply.response, reply.replayed) == (response, True)

@@ -102,9 +102,29 @@ class TestReplayOf:
 
         assert "secret" not in str(scan(dynamodb, "IdempotencyTable"))
 
+    def test_another_attempt_brings_nothing_of_the_late_one(
+        self, dynamodb: "DynamoDBClient", route: NewRoute, clock: SetClock
+    ) -> None:
+        # Given an attempt that goes on past its lease, while another completes the operation
+        elsewhere = route()
+
+        def late(_: Operation) -> Response[Any]:
+            clock.advance(31)
+            elsewhere.post()
+            return Completion(201, {"late": True}, headers={"Set-Cookie": "a=late", "X-Trace": "late"})
+
+        answer = Route(dynamodb, clock, late).post()
+
+        assert answer.replayed
+        assert answer.json == {"n": 1}
+        assert not {"set-cookie", "x-trace"} & answer.headers.keys()
+
     @pytest.mark.parametrize(
         "response",
-        [Completion(201, {"at": object()}), Response(200, "text/plain", "x" * 6 * 1024 * 1024)],
+        [
+            Completion(201, {"at": object()}, headers={"X-Trace": "1"}),
+            Response(200, "text/plain", "x" * 6 * 1024 * 1024, {"X-Trace": "1"}),
+        ],
         ids=["not JSON", "too large"],
     )
     def test_what_cannot_be_stored_is_a_clear_answer_and_no_second_run(
@@ -352,6 +372,17 @@ class TestCache:
 
         assert not things.post().replayed
         assert things.runs == 2
+
+    def test_gives_way_to_what_others_made_of_the_key_since_it_expired(self, route: NewRoute, clock: SetClock) -> None:
+        here, elsewhere = (
+            route(Completion(201, {"by": where}), cache_bytes=100_000) for where in ("here", "elsewhere")
+        )
+        here.post()
+        clock.advance(24 * 3600)
+        elsewhere.post()
+
+        assert here.post().json == {"by": "elsewhere"}
+        assert here.signals.outcomes[-1] is Outcome.REPLAYED_FROM_TABLE
 
     def test_can_be_off(self, route: NewRoute) -> None:
         things = route(cache_bytes=0)

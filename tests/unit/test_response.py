@@ -87,6 +87,7 @@ class TestRoundTrip:
             description, packed = StoredResponse(200, {}, body).pack()
             assert description["compressed"] is compressed
             assert (len(packed) < len(body)) is compressed
+            assert StoredResponse.unpack(description, packed).body == body
 
 
 class TestLimits:
