@@ -25,9 +25,9 @@ from idempotency.policy import KEPT_HEADERS, Policy
 from idempotency.problems import Problem, Retryable, as_problem
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.request import Request
-from idempotency.response import Completion, NotStorable, Row, StoredResponse
+from idempotency.response import Completion, NotStorable, Row, RowTaken, StoredResponse
 from idempotency.signals import Outcome, Signals
-from idempotency.store import Fenced, RowTaken, Store, Unavailable
+from idempotency.store import Fenced, Store, Unavailable
 
 # Milliseconds between two looks at a record: most operations end within the first few.
 _HOLD_PAUSES = (100, 160, 260, 410, 650)
@@ -234,7 +234,7 @@ class Lifecycle:
                 return self._release(operation, result, policy)
             return self._complete(operation, result, policy)
         except RowTaken as taken:
-            return self._settle(operation, self._failure(taken.row.conflict or taken), policy)
+            return self._settle(operation, self._failure(taken), policy)
         except Exception as error:  # noqa: BLE001 - so may its undoing
             return self._release(operation, self._failure(error), policy)
 
@@ -262,6 +262,8 @@ class Lifecycle:
         return Reply(replace(result.response, headers={**result.response.headers, **added}))
 
     def _failure(self, error: Exception) -> Result:
+        if isinstance(error, RowTaken):
+            error = error.row.conflict or error
         problem = as_problem(error)
         if problem.slug == "internal-error":
             self._signals.error(error)

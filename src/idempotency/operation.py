@@ -2,8 +2,9 @@
 
 import json
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from idempotency.clock import Clock
@@ -11,7 +12,8 @@ from idempotency.policy import Policy
 from idempotency.problems import Problem, Retryable
 from idempotency.record import Record
 from idempotency.request import Request
-from idempotency.response import StoredResponse
+from idempotency.response import Row, RowTaken, StoredResponse
+from idempotency.store import Store
 
 T = TypeVar("T")
 
@@ -29,16 +31,6 @@ class Undoing(BaseException):
 
     Not an Exception, so that business logic that catches everything does not go on by mistake.
     """
-
-
-class Checkpoints(Protocol):
-    """Where an operation keeps what it has done; `idempotency.store.Store` is one."""
-
-    def checkpoint(self, record: Record, step: str, result: str, lease_until: int) -> None:
-        """Keep a step's result."""
-
-    def fail(self, record: Record, response: StoredResponse) -> Record:
-        """Keep the decision that the operation fails for good."""
 
 
 def lease_until(now: int, deadline: int, policy: Policy) -> int:
@@ -60,7 +52,7 @@ class Operation:
     """
 
     def __init__(
-        self, record: Record, request: Request, policy: Policy, deadline: int, store: Checkpoints, clock: Clock
+        self, record: Record, request: Request, policy: Policy, deadline: int, store: Store, clock: Clock
     ) -> None:
         self.record = record
         self.request = request
@@ -69,7 +61,7 @@ class Operation:
         self._store = store
         self._clock = clock
         self._results = dict(record.steps)
-        self._undos: list[tuple[str, Callable[[], object]]] = []
+        self._undos: list[tuple[str, Callable[[], object], Sequence[Row]]] = []
         self._visited: set[str] = set()
         self._visiting = threading.Lock()
         self._thread = threading.local()
@@ -114,14 +106,25 @@ class Operation:
             Retryable: if too little time is left to do it safely.
             StepError: if the name is used twice, inside another step, or the result cannot be kept.
         """
-        self._enter(name)
-        try:
+        with self._inside(name):
             result: T = self._once(name, call)
-        finally:
-            self._thread.step = None
         if undo is not None:
-            self._undos.append((name, lambda: _discard(undo(result))))
+            self._undos.append((name, lambda: _discard(undo(result)), ()))
         return result
+
+    def reserve(self, name: str, row: Row) -> None:
+        """Insert a row ahead of the completion: a step that is one transaction with its checkpoint, and so is its undo.
+
+        Args:
+            name: what the step is called, see `step`.
+            row: the row; if another operation holds its id, its conflict is this operation's response.
+
+        Raises:
+            Retryable, StepError: see `step`.
+        """
+        with self._inside(name):
+            self._once(name, _nothing, inserted=[row])
+        self._undos.append((name, _nothing, [row]))
 
     @property
     def failed(self) -> bool:
@@ -155,11 +158,12 @@ class Operation:
         done = {name for name in self._results if not name.startswith(_UNDO)}
         if missing := done - self._visited:
             raise Retryable(f"Cannot undo {', '.join(sorted(missing))}: not reached in this attempt.")
-        for name, undo in reversed(self._undos):
+        for name, undo, rows in reversed(self._undos):
             try:
-                self._checkpointed(_UNDO + name, undo)
-            except Problem as problem:
-                raise Retryable(f"Cannot undo {name}: {problem}", problem.retry_after or 1) from problem
+                self._checkpointed(_UNDO + name, undo, deleted=rows)
+            except (Problem, RowTaken) as error:
+                pause = getattr(error, "retry_after", None)
+                raise Retryable(f"Cannot undo {name}: {error}", pause or 1) from error
         return self.failure
 
     def ensure_time(self) -> None:
@@ -171,7 +175,8 @@ class Operation:
         if self._deadline - self._clock.now() < self._policy.guard * 1000:
             raise Retryable("Too little time is left; the next attempt goes on from here.")
 
-    def _enter(self, name: str) -> None:
+    @contextmanager
+    def _inside(self, name: str) -> Iterator[None]:
         outer = getattr(self._thread, "step", None)
         if outer is not None:
             raise StepError(f"step {name!r} is inside step {outer!r}")
@@ -182,25 +187,33 @@ class Operation:
                 raise StepError(f"step {name!r} occurs twice")
             self._visited.add(name)
         self._thread.step = name
+        try:
+            yield
+        finally:
+            self._thread.step = None
 
-    def _once(self, name: str, call: Callable[[], Any]) -> Any:
+    def _once(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> Any:
         if self.failed and name not in self._results:
             self._visited.discard(name)
             raise Undoing
-        return self._checkpointed(name, call)
+        return self._checkpointed(name, call, **rows)
 
-    def _checkpointed(self, name: str, call: Callable[[], Any]) -> Any:
+    def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> Any:
         if name not in self._results:
             self.ensure_time()
             result = _as_json(name, call())
             end = lease_until(self._clock.now(), self._deadline, self._policy)
-            self._store.checkpoint(self.record, name, result, end)
+            self._store.checkpoint(self.record, name, result, end, **rows)
             self._results[name] = result
         return json.loads(self._results[name])
 
 
 def _discard(_: object) -> None:
     """What an undo returns is not worth keeping."""
+
+
+def _nothing() -> None:
+    """What a reservation does beside its rows."""
 
 
 def _as_json(name: str, result: Any) -> str:

@@ -27,7 +27,7 @@ class NotStorable(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """A row of business data, inserted in the same transaction as the operation's completion.
+    """A row of business data, written in one transaction with the operation's completion, or with a checkpoint.
 
     It replaces only a row of the same operation. One of another operation makes `conflict` the operation's response.
 
@@ -40,6 +40,14 @@ class Row:
     table: str
     item: Mapping[str, Any]
     conflict: Problem | None = None
+
+
+class RowTaken(Exception):
+    """A row's id belongs to another operation."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(f"the row {row.item['id']} belongs to another operation")
+        self.row = row
 
 
 class Completion(Response[Any]):

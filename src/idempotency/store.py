@@ -8,7 +8,6 @@ Source: DynamoDB developer guide, "Condition expressions", "Working with items",
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from idempotency.clock import Clock
 from idempotency.problems import Problem, Retryable
 from idempotency.record import Record, Status
-from idempotency.response import Row, StoredResponse
+from idempotency.response import Row, RowTaken, StoredResponse
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -95,14 +94,6 @@ class Fenced(BaseException):
         self.record = record
 
 
-class RowTaken(Exception):
-    """A row's id belongs to another operation."""
-
-    def __init__(self, row: Row) -> None:
-        super().__init__(f"the row {row.item['id']} belongs to another operation")
-        self.row = row
-
-
 class _ConditionFailed(Exception):
     def __init__(self, item: Item | None) -> None:
         super().__init__()
@@ -136,7 +127,7 @@ class _Table:
 
 
 class Rows(_Table):
-    """Business rows outside of a completion: read, reserved early, or given back."""
+    """Business rows: read; they are written with a checkpoint or a completion, see `Store`."""
 
     def get(self, id_: str) -> Item | None:
         """Read a row, strongly consistently, so that a client sees what it was just told of (1 read unit a 4 KB)."""
@@ -145,23 +136,6 @@ class Rows(_Table):
     def row(self, item: Mapping[str, Any], conflict: Problem | None = None) -> Row:
         """Describe a row of this table; see `idempotency.response.Row`."""
         return Row(self.table, item, conflict)
-
-    def reserve(self, row: Row, operation_id: str) -> None:
-        """Insert a row ahead of the completion: 1 write. Again by the same operation is no error.
-
-        Raises:
-            Problem: the row's conflict, or `RowTaken` if it has none, if the row belongs to another operation.
-        """
-        try:
-            self._call(self._client.put_item, **_put(row, operation_id))
-        except _ConditionFailed:
-            raise row.conflict or RowTaken(row) from None
-
-    def give_back(self, row: Row, operation_id: str) -> None:
-        """Delete a row of the operation: 1 write. Again, or if it belongs to another operation, is no error."""
-        condition = _expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id})
-        with suppress(_ConditionFailed):
-            self._call(self._client.delete_item, TableName=row.table, Key=_encode({"id": row.item["id"]}), **condition)
 
 
 class Store(_Table):
@@ -210,17 +184,29 @@ class Store(_Table):
         item = self._get(id_)
         return _record(item) if item else None
 
-    def checkpoint(self, record: Record, step: str, result: str, lease_until: int) -> None:
-        """Keep a step's result and lengthen the lease: 1 write.
+    def checkpoint(
+        self,
+        record: Record,
+        step: str,
+        result: str,
+        lease_until: int,
+        *,
+        inserted: Sequence[Row] = (),
+        deleted: Sequence[Row] = (),
+    ) -> None:
+        """Keep a step's result and lengthen the lease: 1 write. Rows are part of it: a transaction, twice as dear.
 
         Raises:
             Fenced: if the record is not the owner's any more.
+            RowTaken: if a row belongs to another operation; nothing was written.
         """
         self._write_mine(
             record,
             "SET steps.#step = :result, lease_until = :lease_until",
             {"result": result, "lease_until": lease_until},
             {"#step": step},
+            inserted=inserted,
+            deleted=deleted,
         )
 
     def fail(self, record: Record, response: StoredResponse) -> Record:
@@ -268,10 +254,7 @@ class Store(_Table):
             "REMOVE recovery_shard, #request, failure, last_error"
         )
         values = {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds}
-        if rows:
-            self._transact(record, self._mine(record, update, values), rows)
-        else:
-            self._write_mine(record, update, values)
+        self._write_mine(record, update, values, inserted=rows)
         return replace(
             record, status=Status.COMPLETED, response=description, expires_at=expires_at_seconds, request=None
         )
@@ -339,18 +322,24 @@ class Store(_Table):
         return claimed
 
     def _write_mine(
-        self, record: Record, update: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
+        self,
+        record: Record,
+        update: str,
+        values: Mapping[str, Any],
+        names: Mapping[str, str] | None = None,
+        *,
+        inserted: Sequence[Row] = (),
+        deleted: Sequence[Row] = (),
     ) -> None:
+        mine = {**values, "owner": record.owner, "processing": Status.PROCESSING}
+        request = self._update_request(record.id, update, _MINE, mine, names)
         try:
-            self._call(self._client.update_item, **self._mine(record, update, values, names))
+            if inserted or deleted:
+                self._transact(request, record.operation_id, inserted, deleted)
+            else:
+                self._call(self._client.update_item, **request)
         except _ConditionFailed as failed:
             _unless_done(failed, record, values.get("status", record.status))
-
-    def _mine(
-        self, record: Record, update: str, values: Mapping[str, Any], names: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        values = {**values, "owner": record.owner, "processing": Status.PROCESSING}
-        return self._update_request(record.id, update, _MINE, values, names)
 
     def _update(self, id_: str, update: str, condition: str, values: Mapping[str, Any]) -> Record:
         request = self._update_request(id_, update, condition, values)
@@ -367,21 +356,25 @@ class Store(_Table):
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
-    def _transact(self, record: Record, update: dict[str, Any], rows: Sequence[Row]) -> None:
-        puts = [{"Put": _put(row, record.operation_id)} for row in rows]
+    def _transact(
+        self, update: dict[str, Any], operation_id: str, inserted: Sequence[Row], deleted: Sequence[Row]
+    ) -> None:
+        writes: list[Any] = [
+            {"Update": update},
+            *({"Put": {"Item": _row_item(row, operation_id), **_if_free(row, operation_id)}} for row in inserted),
+            *({"Delete": {"Key": _encode({"id": row.item["id"]}), **_if_free(row, operation_id)}} for row in deleted),
+        ]
         try:
             self._call(
                 self._client.transact_write_items,
-                TransactItems=[{"Update": update}, *puts],
+                TransactItems=writes,
                 ClientRequestToken=str(uuid4()),
             )
         except _TransactionCanceled as canceled:
             record_reason, *row_reasons = canceled.reasons
             if record_reason["Code"] == "ConditionalCheckFailed":
-                failed = _ConditionFailed(_decode(record_reason.get("Item") or {}) or None)
-                _unless_done(failed, record, Status.COMPLETED)
-                return
-            for row, reason in zip(rows, row_reasons, strict=True):
+                raise _ConditionFailed(_decode(record_reason.get("Item") or {}) or None) from None
+            for row, reason in zip((*inserted, *deleted), row_reasons, strict=True):
                 if reason["Code"] == "ConditionalCheckFailed":
                     raise RowTaken(row) from None
             raise
@@ -455,12 +448,13 @@ def _unless_done(failed: _ConditionFailed, record: Record, status: Status) -> No
         raise Fenced(standing) from None
 
 
-def _put(row: Row, operation_id: str) -> dict[str, Any]:
-    return {
-        "TableName": row.table,
-        "Item": _encode({**row.item, "operation_id": operation_id}),
-        **_expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id}),
-    }
+def _row_item(row: Row, operation_id: str) -> dict[str, Any]:
+    return _encode({**row.item, "operation_id": operation_id})
+
+
+def _if_free(row: Row, operation_id: str) -> dict[str, Any]:
+    condition = _expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id})
+    return {"TableName": row.table, **condition}
 
 
 def _claim_values(candidate: Record, now: int) -> dict[str, Any]:

@@ -49,11 +49,7 @@ def launch(
     id_ = f"cmp-{operation.key('campaign')}"
     domain = {"id": campaign.domain, "campaign_id": id_}
     reservation = resources.row("domain", domain, operation.principal, conflict=_taken(campaign))
-    operation.step(
-        "domain",
-        lambda: resources.reserve(reservation, operation.id),
-        undo=lambda _: resources.give_back(reservation, operation.id),
-    )
+    operation.reserve("domain", reservation)
     funnel = operation.step(
         "landing page",
         lambda: funnels.create(campaign.name, campaign.domain, operation.key("landing page")),

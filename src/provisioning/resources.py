@@ -16,13 +16,7 @@ class Rows(Protocol):
         """Read a row."""
 
     def row(self, item: Mapping[str, Any], conflict: Problem | None = None) -> Row:
-        """Describe a row to be written with an operation's completion."""
-
-    def reserve(self, row: Row, operation_id: str) -> None:
-        """Write a row ahead of the completion, unless another operation has."""
-
-    def give_back(self, row: Row, operation_id: str) -> None:
-        """Delete a row that the operation reserved."""
+        """Describe a row to be written by an operation."""
 
 
 class Resources:
@@ -46,18 +40,6 @@ class Resources:
         """
         item = {"id": _row_id(kind, resource["id"]), "principal": principal, "resource": resource}
         return self._rows.row(item, conflict)
-
-    def reserve(self, row: Row, operation_id: str) -> None:
-        """Write a row ahead of the operation's completion; again by the same operation is no error.
-
-        Raises:
-            Problem: the row's conflict, if another operation holds its id.
-        """
-        self._rows.reserve(row, operation_id)
-
-    def give_back(self, row: Row, operation_id: str) -> None:
-        """Delete a row that the operation reserved; again is no error."""
-        self._rows.give_back(row, operation_id)
 
     def get(self, kind: str, id_: str, principal: str) -> dict[str, Any]:
         """Read a resource of a principal.

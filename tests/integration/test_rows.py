@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import pytest
+from aws_lambda_powertools.event_handler import Response
 
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
 from idempotency.problems import Problem
 from idempotency.record import Status
-from idempotency.response import Completion
+from idempotency.response import Completion, Row, RowTaken
 from idempotency.signals import Outcome
-from idempotency.store import Rows, RowTaken
 from tests.clocks import SetClock
 from tests.integration import faults
 from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
 from tests.integration.faults import SDK_ATTEMPTS
-from tests.integration.worker import inserting, same
+from tests.integration.worker import LEASE_SECONDS, Killed, Run, created, inserting, killed, same
 
 TAKEN = Problem("name-taken", "Somebody has it.", status=409, title="The name is taken")
 CANCELED = "TransactionCanceledException"
@@ -33,20 +36,6 @@ class TestWrittenWithTheCompletion:
         found = {row.pop("id"): row for row in one.scan(rows)}
         expected = {"tags": ["x"], "size": 3, "operation_id": one.record().operation_id}
         assert found == {"a": expected, "b": expected}
-
-    def test_is_a_row_that_the_same_operation_reserved_before(
-        self, worker: NewWorker, rows: str, clock: SetClock
-    ) -> None:
-        one = worker()
-        table = Rows(one.client, rows, clock)
-
-        def run(operation: Operation) -> Completion:
-            row = table.row({"id": "a"}, TAKEN)
-            operation.step("reserve", lambda: table.reserve(row, operation.id))
-            return Completion(201, {}, rows=[row])
-
-        assert one.run(run).response.status == 201
-        assert len(one.scan(rows)) == 1
 
     @pytest.mark.parametrize("held", ["a", "b"])
     def test_is_none_if_another_operation_holds_one_of_their_ids(self, worker: NewWorker, rows: str, held: str) -> None:
@@ -131,44 +120,91 @@ class TestTransactionConflict:
 
 
 class TestReservation:
-    @pytest.fixture
-    def table(self, worker: NewWorker, rows: str, clock: SetClock) -> Rows:
-        """The table of rows, without the lifecycle."""
-        return Rows(worker().client, rows, clock)
+    """A row that is written ahead of the completion, in one transaction with a checkpoint."""
 
-    def test_is_one_operations_until_given_back(self, table: Rows) -> None:
-        row = table.row({"id": "a"}, TAKEN)
+    def test_is_the_operations_own_row_once_it_completes(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
 
-        table.reserve(row, "first")
-        table.reserve(row, "first")
-        with pytest.raises(Problem) as refused:
-            table.reserve(row, "second")
-        assert refused.value is TAKEN
+        assert one.run(reserving(rows)).response.status == 201
 
-        table.give_back(row, "first")
-        table.reserve(row, "second")
+        [row] = one.scan(rows)
+        assert row["operation_id"] == one.record().operation_id
+        assert one.record().steps == {"name": "null"}
 
-    def test_without_a_conflict_says_whose_it_is(self, table: Rows) -> None:
-        row = table.row({"id": "a"})
-        table.reserve(row, "first")
+    def test_outlives_a_crash(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
+        with suppress(Killed):
+            worker().run(reserving(rows, then=killed))
+        assert worker().run(reserving(rows), key="other").response.status == 409
 
-        with pytest.raises(RowTaken):
-            table.reserve(row, "second")
+        clock.advance(LEASE_SECONDS + 0.001)
+        assert worker().run(reserving(rows)).response.status == 201
 
-    def test_is_given_back_by_its_operation_alone_and_twice_is_no_error(self, table: Rows) -> None:
-        row = table.row({"id": "a"}, TAKEN)
-        table.reserve(row, "first")
+    def test_of_anothers_row_ends_the_operation_before_it_does_anything(self, worker: NewWorker, rows: str) -> None:
+        worker().run(reserving(rows), key="first")
+        second = worker()
+        ran: list[Operation] = []
 
-        table.give_back(row, "second")
-        assert table.get("a") == {"id": "a", "operation_id": "first"}
-        table.give_back(row, "first")
-        table.give_back(row, "first")
-        assert table.get("a") is None
+        reply = second.run(reserving(rows, then=ran.append), key="second")
 
-    def test_of_many_at_once_is_one_operations(self, table: Rows) -> None:
-        row = table.row({"id": "a"}, TAKEN)
+        assert (reply.response.status, reply.response.body) == (409, (TAKEN.response().body or "").encode())
+        assert second.record("second").status is Status.COMPLETED
+        assert ran == []
+        assert same([reply, worker().run(key="second")])
 
-        results = at_once([partial(table.reserve, row, f"operation {number}") for number in range(12)])
+    def test_is_given_back_if_the_operation_fails_for_good(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
 
-        assert results.count(None) == 1
-        assert results.count(TAKEN) == 11
+        assert one.run(reserving(rows, then=rejected)).response.status == 422
+
+        assert one.scan(rows) == []
+        assert worker().run(reserving(rows), key="other").response.status == 201
+
+    def test_is_given_back_once_whatever_happens_to_the_answer(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
+        faults.lose_answers(one, "TransactWriteItems", 2)
+
+        assert one.run(reserving(rows, then=rejected)).response.status == 422
+
+        assert one.scan(rows) == []
+
+    def test_by_a_worker_that_lost_its_lease_is_none(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
+        # Given a worker about to reserve, when another takes over, and fails for good
+        late, winner = worker(), worker()
+
+        def overtake() -> None:
+            clock.advance(LEASE_SECONDS + 0.001)
+            assert winner.run(reserving(rows, then=rejected)).response.status == 422
+
+        faults.meanwhile(late, "TransactWriteItems", overtake)
+        reply = late.run(reserving(rows))
+
+        # Then it has reserved nothing, and answers as the winner did
+        assert (reply.response.status, reply.replayed) == (422, True)
+        assert winner.scan(rows) == []
+
+    def test_of_many_at_once_is_one_operations(self, worker: NewWorker, rows: str) -> None:
+        keys = [f"key {number}" for number in range(12)]
+
+        results = at_once([partial(worker().run, reserving(rows), key=key) for key in keys])
+
+        statuses = [result.response.status for result in results if isinstance(result, Reply)]
+        assert statuses.count(201) == 1
+        assert set(statuses) <= {201, 409, 503}
+        assert len(worker().scan(rows)) == 1
+
+
+def reserving(table: str, then: Run | Callable[[Operation], object] = created) -> Run:
+    """An operation that reserves a row before it does anything else."""
+
+    def run(operation: Operation) -> Response[Any]:
+        row = Row(table, {"id": "a"}, TAKEN)
+        operation.reserve("name", row)
+        then(operation)
+        return Completion(201, {"operation": operation.id}, rows=[row])
+
+    return run
+
+
+def rejected(_: Operation) -> None:
+    """Fail for good."""
+    raise Problem("rejected", "It never will be.", status=422)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -17,7 +18,8 @@ from idempotency.policy import Policy
 from idempotency.problems import Problem, Retryable
 from idempotency.record import Record
 from idempotency.request import Request
-from idempotency.response import StoredResponse
+from idempotency.response import Row, RowTaken, StoredResponse
+from idempotency.store import Store
 from tests.clocks import SetClock
 
 REQUEST = Request("alice", "POST", "/v1/things", "/v1/things", "/dev", {}, "application/json", b"")
@@ -43,10 +45,23 @@ class Checkpoints:
     def __init__(self) -> None:
         self.record = RECORD
         self.leases: list[int] = []
+        self.rows: list[str] = []
 
-    def checkpoint(self, record: Record, step: str, result: str, lease_until: int) -> None:
+    def checkpoint(
+        self,
+        record: Record,
+        step: str,
+        result: str,
+        lease_until: int,
+        *,
+        inserted: Sequence[Row] = (),
+        deleted: Sequence[Row] = (),
+    ) -> None:
         self.record = replace(self.record, steps={**self.record.steps, step: result})
         self.leases.append(lease_until)
+        self.rows += [row.item["id"] for row in inserted]
+        for row in deleted:
+            self.rows.remove(row.item["id"])
 
     def fail(self, record: Record, response: StoredResponse) -> Record:
         description, body = response.pack()
@@ -66,7 +81,7 @@ def attempt(kept: Checkpoints, clock: SetClock) -> Attempt:
 
     def begin(seconds: float = SECONDS) -> Operation:
         deadline = clock.now() + round(seconds * 1000)
-        return Operation(kept.record, REQUEST, Policy(), deadline, kept, clock)
+        return Operation(kept.record, REQUEST, Policy(), deadline, cast(Store, kept), clock)
 
     return begin
 
@@ -175,6 +190,36 @@ class TestStep:
             assert [step.result() for step in steps] == [True, True]
 
         assert kept.record.steps == {"first": "true", "second": "true"}
+
+
+class TestReservation:
+    ROW = Row("rows", {"id": "a"})
+
+    def test_is_a_step_that_inserts_a_row(self, attempt: Attempt, kept: Checkpoints) -> None:
+        for _ in range(2):
+            attempt().reserve("name", self.ROW)
+
+        assert (kept.record.steps, kept.rows) == ({"name": "null"}, ["a"])
+
+    def test_is_undone_in_its_turn(self, attempt: Attempt, kept: Checkpoints) -> None:
+        operation, rows = attempt(), []
+        operation.reserve("name", self.ROW)
+        operation.step("s", lambda: 1, undo=lambda _: rows.extend(kept.rows))
+
+        for _ in range(2):
+            operation.undo(REJECTED)
+
+        assert (rows, kept.rows) == (["a"], [])
+
+    def test_whose_row_is_anothers_by_now_waits_for_an_operator(
+        self, attempt: Attempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation = attempt()
+        operation.reserve("name", self.ROW)
+        monkeypatch.setattr(kept, "checkpoint", Mock(side_effect=RowTaken(self.ROW)))
+
+        with pytest.raises(Retryable, match="Cannot undo name: the row a belongs to another operation"):
+            operation.undo(REJECTED)
 
 
 class TestMistake:
