@@ -194,7 +194,6 @@ class Operation:
 
     def _once(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> Any:
         if self.failed and name not in self._results:
-            self._visited.discard(name)
             raise Undoing
         return self._checkpointed(name, call, **rows)
 

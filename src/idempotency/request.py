@@ -26,7 +26,7 @@ class Request:
         method: the HTTP method.
         route: the resource of the API that matched, such as ``/v1/servers/{id}``.
         path: the path below the stage, such as ``/v1/servers/7``.
-        base_path: what precedes ``path`` in the client's URL: the stage, or a custom domain's mapping.
+        base_path: what precedes ``path`` in the client's URL: the stage, or nothing under a custom domain.
         query: each parameter with all its values.
         content_type: the media type of the body, in lower case, without parameters.
         body: the body's bytes.

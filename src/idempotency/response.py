@@ -57,7 +57,7 @@ class Completion(Response[Any]):
         status_code: the HTTP status code.
         body: text, bytes or, for ``application/json``, any JSON value.
         headers: response headers.
-        rows: business rows, at most 99.
+        rows: business rows, at most 99; a failure (4xx, 5xx) writes none.
         content_type: the media type of the body.
     """
 

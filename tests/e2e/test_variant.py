@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+import api
 from tests.e2e import variant
 from tests.e2e.probe import probe
 from tools import template
@@ -25,7 +26,7 @@ def test_the_variant_differs_by_a_handler_a_module_and_a_route(tmp_path: Path) -
     function = changed["Resources"]["ApiFunction"]["Properties"]
     assert function["Events"].pop("Probe")["Properties"]["Path"] == "/v1/probe"
     assert function.pop("Handler") == "probe.handler"
-    assert probe.handler is probe.api.handler
+    assert probe.handler is api.handler
 
     # And nothing else differs
     function["Handler"] = "api.handler"

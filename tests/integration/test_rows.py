@@ -60,6 +60,15 @@ class TestWrittenWithTheCompletion:
         assert isinstance(second.signals.errors[0], RowTaken)
         assert second.record("second").status is Status.RELEASED
 
+    @pytest.mark.parametrize("status", [422, 503])
+    def test_is_none_of_a_failures(self, worker: NewWorker, rows: str, status: int) -> None:
+        one = worker()
+
+        reply = one.run(lambda _: Completion(status, {}, rows=[Row(rows, {"id": "a"})]))
+
+        assert reply.response.status == status
+        assert one.scan(rows) == []
+
     def test_goes_to_one_of_many_operations_at_once(self, worker: NewWorker, rows: str) -> None:
         keys = [f"key {number}" for number in range(12)]
 

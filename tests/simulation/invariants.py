@@ -62,6 +62,7 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
         world.violate(2, f"{actor.name} changed a record that it does not own")
     else:
         actor.notes["steps"] = set(after["steps"]["M"])
+    actor.notes["wrote"] = world.database.usage.calls.total()
     if before is not None and not expired(before, world.now):
         _watch_life(world, actor, before, after)
     if _text(after, "status") == "COMPLETED":
@@ -89,17 +90,19 @@ def _watch_life(world: World, actor: Actor, before: Item, after: Item) -> None:
 
 
 def watch_row(world: World, actor: Actor, change: Change) -> None:
-    """Check a business row: written once, by the owner, together with the completion."""
+    """Check a business row: changed by its operation's owner alone, in one call with the operation's record."""
     if change.table != ROWS:
         return
+    before, after = change.before, change.after
+    written_by = _text(after or before or {}, "operation_id")
     records = world.database.tables[RECORDS].items.values()
-    assert change.after is not None
-    written_by = _text(change.after, "operation_id")
-    record = next((item for item in records if _text(item, "operation_id", "") == written_by), None)
+    record = next((item for item in records if _text(item, "operation_id") == written_by), None)
     if record is None or _text(record, "owner") not in actor.notes.get("owned", ()):
-        world.violate(2, f"{actor.name} wrote a business row without owning the key")
-    elif change.before is not None or _text(record, "status") != "COMPLETED":
-        world.violate(1, f"{actor.name} wrote a business row apart from the one completion")
+        world.violate(2, f"{actor.name} changed a business row without owning the key")
+    elif actor.notes.get("wrote") != world.database.usage.calls.total():
+        world.violate(2, f"{actor.name} changed a business row apart from the record")
+    if before is not None and after is not None:
+        world.violate(6 if _text(before, "operation_id") != written_by else 1, f"{actor.name} replaced a business row")
 
 
 def watch_effect(world: World, actor: Actor, effect: Effect) -> None:

@@ -108,6 +108,23 @@ def doomed(service: Service, operation: Operation) -> Completion:
     raise Problem("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
 
 
+def name_reserved(service: Service, operation: Operation) -> Completion:
+    """A row that is written ahead of the completion, by whoever comes first."""
+    _reserve(operation)
+    return _created(service, operation, service.call(operation, "server"))
+
+
+def reserved_and_doomed(service: Service, operation: Operation) -> Completion:
+    """A row that is written, then a failure for good: the row is given back."""
+    _reserve(operation)
+    raise Problem("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
+
+
+def _reserve(operation: Operation) -> None:
+    conflict = Problem("name-taken", f"Not for {operation.principal}.", status=422)
+    operation.reserve("name", Row(ROWS, {"id": "the name"}, conflict))
+
+
 def _created(service: Service, operation: Operation, *made: str) -> Completion:
     # Who ran it is part of the body, so that no two attempts have the same answer by accident.
     body = {"principal": operation.principal, "by": service.world.me.name, "made": made, "operation": operation.id}
@@ -150,6 +167,8 @@ SCENARIOS: dict[str, Scenario] = {
     "two workers and two steps": Scenario(campaign),
     "two workers, large body": Scenario(large),
     "two workers, undone": Scenario(doomed),
+    "two principals, one name": Scenario(name_reserved, {"A": {}, "B": {"principal": "bob"}}),
+    "two workers, reserved and undone": Scenario(reserved_and_doomed),
     "a holder": Scenario(server, {"A": {}, "B": {"wait": 1}}),
     "skewed clocks": Scenario(campaign, {"A": {"skew": -CLOCK_SKEW_MS // 2}, "B": {"skew": CLOCK_SKEW_MS // 2}}),
     "a short time to live": Scenario(server, policy=Policy(ttl=60, abandoned_ttl=60)),
