@@ -256,7 +256,7 @@ class TestMistake:
 
         assert calls.made == []
 
-    @pytest.mark.parametrize("result", [object(), {1, 2}, b"x", float("nan"), float("inf")], ids=repr)
+    @pytest.mark.parametrize("result", [object, {1, 2}, b"x", float("nan"), float("inf")], ids=repr)
     def test_of_a_result_that_is_not_json(self, attempt: Attempt, kept: Checkpoints, result: Any) -> None:
         with pytest.raises(StepError, match="'s' is not JSON"):
             attempt().step("s", lambda: result)
