@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 from moto import mock_aws
 
 import api
+from provisioning import dns
 from tests.clocks import SetClock
+from tests.unit.campaigns import Campaigns
 from tests.unit.service import Api, restart
+from tools import myfunnel
+from tools.myfunnel import MyFunnel
 from tools.tables import create_table
 
 if TYPE_CHECKING:
@@ -66,3 +71,35 @@ def service(
     restart()
     yield Api(dynamodb)
     restart()
+
+
+@pytest.fixture(scope="session")
+def zone(cloud: None) -> str:
+    """A hosted zone."""
+    created = dns._client().create_hosted_zone(Name="shop.example", CallerReference="tests")
+    return created["HostedZone"]["Id"].removeprefix("/hostedzone/")
+
+
+@pytest.fixture(scope="session")
+def secret(cloud: None) -> str:
+    """The secret that holds MyFunnelAPI's token."""
+    client = boto3.client("secretsmanager")
+    client.create_secret(Name="myfunnel", SecretString=myfunnel.TOKEN)
+    client.close()
+    return "myfunnel"
+
+
+@pytest.fixture
+def campaigns(service: Api, zone: str, secret: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Campaigns]:
+    """Campaigns, with a MyFunnelAPI of their own."""
+    funnels = MyFunnel()
+    with myfunnel.serving(funnels) as url:
+        monkeypatch.setenv("MYFUNNEL_API_URL", url)
+        monkeypatch.setenv("MYFUNNEL_SECRET_ID", secret)
+        monkeypatch.setenv("DNS_ZONE_ID", zone)
+        campaigns = Campaigns(service, funnels, zone)
+        stop_watching = campaigns.watch_dns()
+        yield campaigns
+        stop_watching()
+    for domain, host in campaigns.routes.items():
+        dns.Dns(zone).unroute(domain, host)

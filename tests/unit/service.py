@@ -17,7 +17,7 @@ SERVER = {"region": "eu-west", "size": "large"}
 JSON = ("Content-Type", "application/json")
 
 # As they are before a test replaces them.
-_MADE_ONCE = (api.lifecycle, api.resources, api.provider)
+_MADE_ONCE = (api.lifecycle, api.resources, api.provider, api.funnels, api.dns)
 
 
 class Api:

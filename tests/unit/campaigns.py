@@ -1,0 +1,101 @@
+"""Campaigns through the deployed function's handlers, and what they have come to in every service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import recovery
+from provisioning import dns
+from tests.events import KEY, Answer, Context
+from tests.unit.service import Api
+from tools.myfunnel import Fault, MyFunnel
+
+if TYPE_CHECKING:
+    from mypy_boto3_route53 import Route53Client
+
+PATH = "/v1/campaigns"
+DOMAIN = "spring.shop.example"
+CAMPAIGN = {"name": "Spring", "domain": DOMAIN}
+
+
+class Killed(BaseException):
+    """Ends the function where it stands, as a crash does."""
+
+
+class Campaigns:
+    """Campaigns, MyFunnelAPI and a hosted zone.
+
+    Args:
+        api: the API.
+        myfunnel: MyFunnelAPI.
+        zone: the hosted zone.
+    """
+
+    def __init__(self, api: Api, myfunnel: MyFunnel, zone: str) -> None:
+        self.api = api
+        self.myfunnel = myfunnel
+        self._zone = zone
+        self._dns_failures: list[BaseException] = []
+
+    def launch(self, body: Any = CAMPAIGN, *, key: str = KEY, principal: str = "alice", **event: Any) -> Answer:
+        """POST a campaign."""
+        return self.api.post(body, key=key, principal=principal, path=PATH, **event)
+
+    def get(self, id_: str, principal: str = "alice") -> Answer:
+        """GET a campaign."""
+        return self.api.get(f"{PATH}/{id_}", resource=f"{PATH}/{{id}}", principal=principal)
+
+    def recover(self, seconds: float = 28) -> dict[str, int]:
+        """Run recovery once."""
+        done: dict[str, int] = recovery.handler({}, Context(seconds))
+        return done
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The only record."""
+        [record] = self.api.records
+        return record
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains that are reserved or routed, as the rows have it."""
+        return [row["resource"]["id"] for row in self.api.rows if row["id"].startswith("domain#")]
+
+    @property
+    def funnels(self) -> list[str]:
+        """The ids of the funnels that are there."""
+        return [funnel.id for funnel in self.myfunnel.funnels.values() if not funnel.deleted]
+
+    @property
+    def routes(self) -> dict[str, str]:
+        """Where each domain leads."""
+        found = self._route53.list_resource_record_sets(HostedZoneId=self._zone)["ResourceRecordSets"]
+        return {
+            record_set["Name"].rstrip("."): record_set["ResourceRecords"][0]["Value"]
+            for record_set in found
+            if record_set["Type"] == "CNAME"
+        }
+
+    def myfunnel_fails(self, method: str = "POST", times: int | None = 1, status: int = 503, **fault: Any) -> None:
+        """Let MyFunnelAPI refuse calls."""
+        self.myfunnel.faults.append(Fault(method=method, times=times, act=False, status=status, **fault))
+
+    def dns_fails(self, error: BaseException, times: int = 1) -> None:
+        """Let calls to Route 53 fail."""
+        self._dns_failures += [error] * times
+
+    def watch_dns(self) -> Callable[[], None]:
+        """Begin to make them fail; what it returns ends that."""
+        event, client = "before-call.route-53.ChangeResourceRecordSets", self._route53
+
+        def fail(**_: Any) -> None:
+            if self._dns_failures:
+                raise self._dns_failures.pop(0)
+
+        client.meta.events.register_first(event, fail)
+        return lambda: client.meta.events.unregister(event, fail)
+
+    @property
+    def _route53(self) -> Route53Client:
+        return dns._client()
