@@ -57,10 +57,9 @@ class TestLaunch:
 
     def test_reads_the_secret_once(self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[str] = []
-        provider = api.SecretsProvider()
-        provider.client.meta.events.register(
-            "before-call.secrets-manager.*", lambda model, **_: read.append(model.name)
-        )
+        provider = SecretsProvider()
+        event = "before-call.secrets-manager.*"
+        provider.client.meta.events.register(event, lambda model, **_: read.append(model.name))
         monkeypatch.setattr(api, "SecretsProvider", lambda **_: provider)
 
         for number in range(3):
