@@ -1,0 +1,153 @@
+"""The sparse index of what is unfinished, and recoveries that meet each other or the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from idempotency.lifecycle import Reply
+from idempotency.policy import Policy
+from idempotency.problems import Problem, Retryable
+from idempotency.record import PARKED_UNTIL, Record, Status
+from tests.clocks import SetClock
+from tests.integration import faults
+from tests.integration.concurrency import at_once
+from tests.integration.conftest import NewWorker
+from tests.integration.faults import SDK_ATTEMPTS
+from tests.integration.test_late import raising
+from tests.integration.worker import DEADLINE_SECONDS, LEASE_SECONDS, Killed, Worker, created, killed
+
+RECOVERABLE = Policy(recoverable=True)
+
+
+def abandon(worker: Worker, key: str = "key", policy: Policy = RECOVERABLE) -> str:
+    """Begin an operation, and be killed; the id of its record."""
+    with suppress(Killed):
+        worker.run(killed, key=key, policy=policy)
+    return worker.record(key).id
+
+
+def resume(worker: Worker, id_: str) -> Record | None:
+    """Claim an operation as recovery does."""
+    return worker.lifecycle.resume(id_, RECOVERABLE, worker.clock.now() + DEADLINE_SECONDS * 1000)
+
+
+class TestDue:
+    def test_is_every_operation_whose_lease_has_lapsed(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        early = {abandon(one, f"early {number}") for number in range(40)}  # some for every shard
+        clock.advance(10)
+        late = {abandon(one, f"late {number}") for number in range(5)}
+
+        clock.advance(LEASE_SECONDS - 10 + 0.001)
+        assert set(one.store.due(clock.now())) == early
+        clock.advance(10)
+        assert set(one.store.due(clock.now())) == early | late
+
+    def test_is_nothing_that_is_finished_or_cannot_be_recovered(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        one.run(policy=RECOVERABLE, key="finished")
+        abandon(one, "not recoverable", Policy())
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        assert list(one.store.due(PARKED_UNTIL + 1)) == []
+
+    def test_is_what_was_released_once_its_pause_is_over(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        one.run(raising(Retryable("later", retry_after=60)), policy=RECOVERABLE)
+
+        clock.advance(60)
+        assert list(one.store.due(clock.now())) == []
+        clock.advance(0.001)
+        assert list(one.store.due(clock.now())) == [one.record().id]
+
+    def test_begins_with_another_shard_each_minute(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        ids = {abandon(one, f"key {number}") for number in range(40)}
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        first = []
+        for _ in range(16):
+            first.append(next(one.store.due(clock.now()))[0])
+            clock.advance(60)
+
+        assert set(first) == {id_[0] for id_ in ids}
+
+
+class TestResume:
+    def test_of_many_recoveries_at_once_is_one_ones(self, worker: NewWorker, clock: SetClock) -> None:
+        id_ = abandon(worker())
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        found = at_once([partial(resume, worker(), id_) for _ in range(8)])
+
+        [record] = [record for record in found if isinstance(record, Record)]
+        assert (record.attempt, record.recoveries) == (2, 1)
+        assert found.count(None) == 7
+
+    def test_meets_the_client_and_one_of_both_goes_on(self, worker: NewWorker, clock: SetClock) -> None:
+        for number in range(5):
+            key = f"key {number}"
+            id_ = abandon(worker(), key)
+            clock.advance(LEASE_SECONDS + 0.001)
+            runs = [partial(worker().run, created, key=key, policy=RECOVERABLE) for _ in range(4)]
+            contenders: list[Callable[[], Reply | Record | None]] = [
+                *runs,
+                *(partial(resume, worker(), id_) for _ in runs),
+            ]
+
+            found = at_once(contenders)
+
+            recovered = [record for record in found if isinstance(record, Record)]
+            ran = [reply for reply in found if isinstance(reply, Reply) and not reply.replayed]
+            assert len(recovered) + len(ran) == 1
+            refused = {problem.slug for problem in found if isinstance(problem, Problem)}
+            assert refused <= {"in-progress"}
+
+    @pytest.mark.parametrize("times", [1, SDK_ATTEMPTS - 1])
+    def test_whose_answer_was_lost_is_its_own(self, worker: NewWorker, clock: SetClock, times: int) -> None:
+        id_ = abandon(worker())
+        clock.advance(LEASE_SECONDS + 0.001)
+        one = worker()
+        faults.lose_answers(one, "UpdateItem", times)
+
+        record = resume(one, id_)
+
+        assert record is not None
+        assert (record.attempt, record.recoveries) == (2, 1)
+
+    def test_of_a_record_that_has_expired_is_none(self, worker: NewWorker, clock: SetClock) -> None:
+        id_ = abandon(worker())
+        clock.advance(RECOVERABLE.abandoned_ttl + 1)
+
+        assert resume(worker(), id_) is None
+
+
+class TestUnpark:
+    def test_is_of_what_waits(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        one.run(raising(Retryable("later", retry_after=300)), policy=RECOVERABLE)
+
+        assert one.store.unpark(one.record().id, clock.now())
+
+        record = one.record()
+        assert (record.status, record.lease_until, record.recoveries) == (Status.RELEASED, clock.now(), 0)
+
+    @pytest.mark.parametrize("state", ["none", "running", "completed", "not recoverable"])
+    def test_is_of_nothing_else(self, worker: NewWorker, clock: SetClock, state: str) -> None:
+        one = worker()
+        if state == "running":
+            abandon(one)
+        elif state == "completed":
+            one.run(policy=RECOVERABLE)
+        elif state == "not recoverable":
+            one.run(raising(Retryable("later")))
+        before = one.scan()
+        id_ = one.record().id if before else "0" * 64
+
+        assert not one.store.unpark(id_, clock.now())
+
+        assert one.scan() == before
