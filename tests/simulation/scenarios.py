@@ -142,6 +142,7 @@ class Scenario:
         recovery: whether recovery runs too, and alone has to finish what was abandoned.
         faults: faults in one schedule.
         jumps: jumps of time in one schedule.
+        whole: whether it is searched to the end in `make prove`, however long that takes.
     """
 
     business: Business
@@ -150,6 +151,7 @@ class Scenario:
     recovery: bool = False
     faults: int = 2
     jumps: int = 2
+    whole: bool = False
 
     def __call__(self) -> World:
         """Build the world, with all its actors about to start."""
@@ -161,9 +163,9 @@ class Scenario:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "alone": Scenario(server, {"A": {}}, faults=3),
-    "two workers": Scenario(server),
-    "two workers and a business row": Scenario(row),
+    "alone": Scenario(server, {"A": {}}, faults=3, whole=True),
+    "two workers": Scenario(server, whole=True),
+    "two workers and a business row": Scenario(row, whole=True),
     "two workers and two steps": Scenario(campaign),
     "two workers, large body": Scenario(large),
     "two workers, undone": Scenario(doomed),
