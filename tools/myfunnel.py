@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, None)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         match self.path:
             case "/control/faults":
                 self.service.faults.append(Fault(**json.loads(body)))
@@ -175,11 +175,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, None)
 
     def do_DELETE(self) -> None:
+        body = self._body()
         if self.path == "/control/faults":
             self.service.faults.clear()
             self._answer(204, None)
         else:
-            self._serve(b"")
+            self._serve(body)
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def _serve(self, body: bytes) -> None:
         started, domain = time.time(), self.service.domain(self.path, body)
