@@ -76,7 +76,7 @@ def probe() -> Response[Any]:
         case "retry":
             raise Retryable("Told to fail for now.", retry_after=2)
         case "refuse":
-            raise Problem("probe-refused", "Told to refuse.", status=403, title="Refused")
+            raise Problem("probe-refused", f"Told to refuse {operation.id}.", status=403, title="Refused")
     return _answer(request, operation)
 
 
