@@ -1,0 +1,158 @@
+"""A campaign on the deployed stack while MyFunnelAPI or DynamoDB misbehaves: each ends right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from tests.e2e.campaigns import Campaign, Services
+from tests.e2e.faults import Faults, Rule
+from tools.client import Client
+from tools.myfunnel import Fault
+from tools.operations import recover, unfinished
+from tools.stack import Stack
+
+ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
+NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
+
+
+@pytest.fixture(scope="module")
+def services(stack: Stack) -> Services:
+    """What the services say."""
+    return Services(stack)
+
+
+@pytest.fixture
+def campaign(services: Services) -> Iterator[Campaign]:
+    """A campaign."""
+    yield Campaign()
+    services.myfunnel.behave()
+
+
+def fails(campaign: Campaign, services: Services, **fault: object) -> None:
+    """Let MyFunnelAPI do something wrong with the campaign."""
+    services.myfunnel.expect(Fault(domain=campaign.domain, **fault))  # type: ignore[arg-type]
+
+
+def test_is_launched_and_shown_to_its_principal(
+    campaign: Campaign, services: Services, alice: Client, bob: Client
+) -> None:
+    answer = campaign.post(alice)
+
+    assert answer.status == 201
+    assert services.effects(campaign) == ONE_OF_EACH
+    path = answer.headers["location"].partition("/v1/")[2]
+    assert alice.get(f"/v1/{path}").json == answer.json
+    assert bob.get(f"/v1/{path}").status == 404
+
+
+def test_of_a_domain_that_is_taken_does_nothing(
+    campaign: Campaign, services: Services, alice: Client, bob: Client
+) -> None:
+    campaign.post(alice)
+
+    answers = [bob.post("/v1/campaigns", {"name": "Mine", "domain": campaign.domain}, campaign.key) for _ in range(2)]
+
+    assert [answer.status for answer in answers] == [409, 409]
+    assert answers[0].json["type"].endswith("#domain-taken")
+    assert (answers[0].replayed, answers[1].replayed) == (False, True)
+    assert answers[0].body == answers[1].body
+    assert len(services.myfunnel.calls(campaign.domain)) == 1
+
+
+def test_ends_right_if_myfunnel_acts_and_drops_the_connection(
+    campaign: Campaign, services: Services, alice: Client
+) -> None:
+    fails(campaign, services, drop=True)
+
+    assert campaign.post(alice).status == 503
+    assert campaign.post_until_done(alice).status == 201
+
+    assert services.effects(campaign) == ONE_OF_EACH
+
+
+def test_ends_right_if_myfunnel_answers_500_five_times(campaign: Campaign, services: Services, alice: Client) -> None:
+    fails(campaign, services, times=5, act=False, status=500, retry_after=1)
+
+    assert campaign.post_until_done(alice).status == 201
+
+    calls = services.myfunnel.calls(campaign.domain)
+    assert [call.status for call in calls] == [500] * 5 + [201]
+    assert all(later.at - earlier.at >= 1 for earlier, later in pairwise(calls))
+    assert services.effects(campaign) == ONE_OF_EACH
+
+
+@pytest.mark.slow
+def test_ends_right_if_myfunnel_hangs(campaign: Campaign, services: Services, alice: Client) -> None:
+    fails(campaign, services, linger=20)
+    started = time.monotonic()
+
+    assert campaign.post(alice).status == 503
+    assert time.monotonic() - started < 10  # the function was not cut off
+    assert campaign.post_until_done(alice).status == 201
+
+    assert services.effects(campaign) == ONE_OF_EACH
+
+
+def test_ends_right_if_myfunnel_rejects_for_good(campaign: Campaign, services: Services, alice: Client) -> None:
+    fails(campaign, services, times=None, act=False, status=422)
+
+    answers = [campaign.post(alice) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [422] * 3
+    assert len({answer.body for answer in answers}) == 1
+    assert answers[0].json["type"].endswith("#funnel-rejected")
+    assert len(services.myfunnel.calls(campaign.domain)) == 1
+    assert services.effects(campaign) == NOTHING
+
+
+@pytest.mark.parametrize("number", [1, 2, 3], ids=["claim", "first checkpoint", "second checkpoint"])
+def test_ends_right_if_dynamodb_loses_an_answer(
+    number: int, campaign: Campaign, faults: Faults, services: Services, alice: Client
+) -> None:
+    faults.expect(campaign.record_id, [Rule("dynamodb.UpdateItem", number, "after", "lose")])
+
+    answer = campaign.post(alice)
+
+    assert (answer.status, answer.replayed) == (201, False)
+    assert faults.met(campaign.record_id) == ["dynamodb.UpdateItem"]
+    assert len(services.myfunnel.calls(campaign.domain)) == 1
+    assert services.effects(campaign) == ONE_OF_EACH
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["reservation", "completion"])
+@pytest.mark.parametrize(("when", "do"), [("after", "lose"), ("before", "refuse")])
+def test_ends_right_if_a_transaction_is_not_acknowledged_or_refused(
+    number: int,
+    when: str,
+    do: str,
+    campaign: Campaign,
+    faults: Faults,
+    services: Services,
+    alice: Client,
+) -> None:
+    rule = Rule("dynamodb.TransactWriteItems", number, when, do)  # type: ignore[arg-type]
+    faults.expect(campaign.record_id, [rule])
+
+    assert campaign.post(alice).status == 201
+
+    assert faults.met(campaign.record_id) == ["dynamodb.TransactWriteItems"]
+    assert services.effects(campaign) == ONE_OF_EACH
+
+
+def test_that_waits_is_listed_and_recovered(
+    campaign: Campaign, stack: Stack, services: Services, alice: Client
+) -> None:
+    fails(campaign, services, act=False, status=503, retry_after=1)
+    assert campaign.post(alice).status == 503
+
+    [record] = [record for record in unfinished(services.store) if record.id == campaign.record_id]
+    assert (record.attempt, record.last_error) == (1, "Retryable: MyFunnelAPI answered 503.")
+    time.sleep(1)
+    recover(stack.client("lambda"), stack.recovery_function_name)
+
+    assert services.effects(campaign) == ONE_OF_EACH
+    assert campaign.post(alice).replayed
