@@ -10,9 +10,7 @@ Without --env: on the local stack. `src` is on PYTHONPATH.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -24,8 +22,8 @@ from idempotency.store import Store
 from tools import environments
 from tools.environments import Environment
 from tools.errors import ToolError, run
+from tools.recovery import recover
 
-_ALIAS = "live"
 _SHOWN_DIGITS = 12
 _clock = Clock()
 
@@ -34,22 +32,6 @@ def unfinished(store: Store) -> Iterator[Record]:
     """Every recoverable operation that has not completed, the oldest first."""
     found = (store.get(id_) for id_ in store.due(PARKED_UNTIL + 1))
     yield from sorted((record for record in found if record and not record.completed), key=lambda r: r.created_at)
-
-
-def recover(lambda_client: Any, function_name: str) -> dict[str, int]:
-    """Run recovery once, without waiting for its schedule.
-
-    Returns:
-        How many operations were taken up, and how many of them completed.
-
-    Raises:
-        ToolError: if the function failed.
-    """
-    reply = lambda_client.invoke(FunctionName=function_name, Qualifier=_ALIAS)
-    result: dict[str, Any] = json.loads(reply["Payload"].read())
-    if "FunctionError" in reply:
-        raise ToolError(f"recovery failed: {result.get('errorMessage', result)}")
-    return result
 
 
 def retry(store: Store, prefix: str) -> Record:

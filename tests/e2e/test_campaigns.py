@@ -12,7 +12,8 @@ from tests.e2e.campaigns import Campaign, Services
 from tests.e2e.faults import Faults, Rule
 from tools.client import Client
 from tools.myfunnel import Fault
-from tools.operations import recover, unfinished
+from tools.operations import unfinished
+from tools.recovery import recover
 from tools.stack import Stack
 
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}

@@ -18,8 +18,9 @@ from tests.e2e.faults import Faults
 from tools.client import Client
 from tools.errors import ToolError
 from tools.myfunnel import Fault
-from tools.operations import recover, unfinished
+from tools.operations import unfinished
 from tools.processes import workers
+from tools.recovery import recover
 from tools.stack import Stack
 
 pytestmark = pytest.mark.slow
@@ -65,7 +66,7 @@ class Killer:
 def services(stack: Stack) -> Iterator[Services]:
     """Services, MyFunnelAPI so slow that kills hit before its effect as well as between the effect and the answer."""
     services = Services(stack)
-    services.myfunnel.expect(Fault(times=None, delay=0.4, linger=0.4))
+    services.myfunnel.expect(Fault(times=None, delay=0.8, linger=0.8))
     yield services
     services.myfunnel.behave()
 

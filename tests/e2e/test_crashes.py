@@ -15,8 +15,8 @@ from tests.e2e.campaigns import PATH, Campaign, Services
 from tests.e2e.faults import Faults, Rule, Side
 from tools.client import Answer, Client
 from tools.errors import ToolError
-from tools.operations import recover
 from tools.processes import kill_workers
+from tools.recovery import recover
 from tools.stack import Stack
 
 pytestmark = pytest.mark.slow

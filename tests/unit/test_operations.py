@@ -18,6 +18,7 @@ from tests.unit.campaigns import CAMPAIGN, Campaigns
 from tools import environments, operations
 from tools.environments import Environment
 from tools.errors import ToolError
+from tools.recovery import recover
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -156,4 +157,4 @@ class TestRecover:
         recovery.return_value = {"FunctionError": "Unhandled", "Payload": error}
 
         with pytest.raises(ToolError, match="recovery failed: Task timed out"):
-            operations.recover(SimpleNamespace(invoke=recovery), "recovery")
+            recover(SimpleNamespace(invoke=recovery), "recovery")

@@ -1,0 +1,30 @@
+"""Recovery, run on demand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tools.errors import ToolError
+
+_ALIAS = "live"
+
+
+def recover(lambda_client: Any, function_name: str) -> dict[str, int]:
+    """Run the recovery function once, without waiting for its schedule.
+
+    Args:
+        lambda_client: a client of Lambda.
+        function_name: the function.
+
+    Returns:
+        How many operations were taken up, and how many of them completed.
+
+    Raises:
+        ToolError: if the function failed.
+    """
+    reply = lambda_client.invoke(FunctionName=function_name, Qualifier=_ALIAS)
+    result: dict[str, Any] = json.loads(reply["Payload"].read())
+    if "FunctionError" in reply:
+        raise ToolError(f"recovery failed: {result.get('errorMessage', result)}")
+    return result
