@@ -337,8 +337,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         listening = server(MyFunnel(options.token), options.port)
-    except OSError as error:
-        raise ToolError(f"port {options.port} cannot be listened on: {error.strerror}") from error
+    except (OSError, OverflowError) as error:
+        raise ToolError(f"port {options.port} cannot be listened on: {error}") from error
     with listening:
         print(f"http://{_HOST}:{listening.server_address[1]}", flush=True)
         listening.serve_forever()
