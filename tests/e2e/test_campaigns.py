@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -141,6 +142,23 @@ def test_ends_right_if_a_transaction_is_not_acknowledged_or_refused(
     assert campaign.post(alice).status == 201
 
     assert faults.met(campaign.record_id) == ["dynamodb.TransactWriteItems"]
+    assert services.effects(campaign) == ONE_OF_EACH
+
+
+def test_that_is_slow_refuses_duplicates_meanwhile(
+    campaign: Campaign, faults: Faults, services: Services, alice: Client
+) -> None:
+    faults.expect(campaign.record_id, [Rule("route-53.*", when="before", do="delay", seconds=1.5)])
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(campaign.post, alice)
+        while services.record(campaign) is None:
+            time.sleep(0.01)
+        duplicate = campaign.post(alice)
+
+    assert (duplicate.status, duplicate.json["type"].partition("#")[2]) == (409, "in-progress")
+    assert int(duplicate.headers["retry-after"]) >= 1
+    assert campaign.post(alice).body == first.result().body
     assert services.effects(campaign) == ONE_OF_EACH
 
 
