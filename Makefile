@@ -105,6 +105,11 @@ bench: ## Compare with the peers, and write docs/comparison.md
 	$(SETUP) peers
 	@PYTHONPATH=src .local/peers/bin/python -m benchmarks
 
+.PHONY: chaos
+chaos: ## Kill, hang and cut for a while, and account for every key: make chaos [MINUTES=10] [SEED=1]
+	$(SETUP) dev sam cloud
+	@PYTHONPATH=src .venv/bin/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: lint
 lint: ## Check style, types, imports and the template
 	$(SETUP) dev sam

@@ -17,8 +17,9 @@ from tests.clocks import SetClock
 from tests.dynamodb_local import dynamodb_client, dynamodb_local
 from tests.e2e import variant
 from tests.e2e.faults import Faults
+from tests.e2e.in_process import Died, InProcess
 from tests.e2e.probe import probe
-from tests.e2e.targets import Died, InProcess, LocalCloud, SamLocal, Tables, Target
+from tests.e2e.targets import LocalCloud, SamLocal, Tables, Target
 from tests.unit.service import restart
 from tools import sam_local as docker
 from tools import stack as local_stack

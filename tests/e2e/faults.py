@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import Literal
 
+from tools.processes import workers
+from tools.stack import Stack
+
 Side = Literal["before", "during", "after"]
+Fate = Literal["kill", "lose", "refuse", "delay"]
 
 _INJECTED = Path(__file__).with_name("injected")
 
@@ -32,7 +41,7 @@ class Rule:
     call: str = "*"
     number: int = 1
     when: Side = "before"
-    do: Literal["kill", "lose", "refuse", "delay"] = "kill"
+    do: Fate = "kill"
     times: int = 1
     function: str = ""
     seconds: float = 0
@@ -69,6 +78,21 @@ class Faults:
     def workers(self) -> set[int]:
         """Processes that have begun an operation; some may have ended since."""
         return {int(worker.stem) for worker in self._directory.glob("*.worker")}
+
+    def kill_one(self, stack: Stack, random: Random) -> bool:
+        """Kill -9 a random worker of a stack, if there is one that has come as far as to begin an operation."""
+        functions = (stack.function_name, stack.recovery_function_name)
+        alive = {pid for function in functions for pid in workers(stack.cloud_pid, function)}
+        if not (victims := sorted(alive & self.workers())):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(random.choice(victims), signal.SIGKILL)
+        return True
+
+    def counts(self) -> Counter[str]:
+        """How often what has happened to a call, by `Rule.do`."""
+        journals = self._directory.glob("*.met")
+        return Counter(line.split()[2] for journal in journals for line in journal.read_text().splitlines())
 
     def _journal(self, record_id: str, kind: str) -> list[str]:
         journal = self._directory / f"{record_id}.{kind}"

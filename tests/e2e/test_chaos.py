@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,6 @@ from tools.client import Client
 from tools.errors import ToolError
 from tools.myfunnel import Fault
 from tools.operations import unfinished
-from tools.processes import workers
 from tools.recovery import recover
 from tools.stack import Stack
 
@@ -53,13 +50,8 @@ class Killer:
             thread.join()
 
     def _run(self) -> None:
-        functions = (self._stack.function_name, self._stack.recovery_function_name)
         while not self._stopped.wait(SECONDS_BETWEEN_KILLS):
-            alive = {pid for function in functions for pid in workers(self._stack.cloud_pid, function)}
-            if victims := sorted(alive & self._faults.workers()):
-                with suppress(ProcessLookupError):
-                    os.kill(self._random.choice(victims), signal.SIGKILL)
-                    self.kills += 1
+            self.kills += self._faults.kill_one(self._stack, self._random)
 
 
 @pytest.fixture

@@ -86,13 +86,13 @@ class _Worker:
         for rule in self._rules():
             numbers = range(rule["number"], rule["number"] + rule["times"])
             if _meets(made[-1], rule) and sum(_meets(earlier, rule) for earlier in made) in numbers:
-                self._append("met", call)
+                self._append("met", f"{call} {rule['do']}")
                 return rule
         return None
 
-    def _append(self, journal: str, call: str) -> None:
+    def _append(self, journal: str, entry: str) -> None:
         with self._file(journal).open("a") as lines:
-            lines.write(f"{self._function} {call}\n")
+            lines.write(f"{self._function} {entry}\n")
 
     def _rules(self) -> list[dict[str, Any]]:
         rules = self._file("rules")
