@@ -348,19 +348,13 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
 }
 
 # Which response the gateway gives in the function's place, and with which status.
-BY_THE_GATEWAY = [
-    *((name, response["StatusCode"]) for name, response in GATEWAY.items() if "StatusCode" in response),
-    ("DEFAULT_4XX", 403),
-    ("DEFAULT_5XX", 500),
-    ("DEFAULT_5XX", 502),
-]
+BY_THE_GATEWAY = [(name, response["StatusCode"]) for name, response in GATEWAY.items()]
 
 
 def at_the_gateway(name: str, status: int) -> Answer:
     """What the gateway makes of one of its responses."""
     variables = {
         "${SpecificationUrl}": STACK["Parameters"]["SpecificationUrl"]["Default"],
-        "$context.status": str(status),
         "$context.error.messageString": '"Missing required request parameters: [Idempotency-Key]"',
     }
     body = GATEWAY[name]["ResponseTemplates"]["application/json"]["Fn::Sub"]
