@@ -1,6 +1,7 @@
 """Lambda entry point of the API: each route, and the operation behind it."""
 
 import os
+import re
 import warnings
 from functools import cache
 from time import perf_counter
@@ -36,7 +37,8 @@ _SECRET_MAX_AGE = 300
 
 logger = Logger()
 metrics = Metrics()
-app = APIGatewayRestResolver()
+# A custom domain's base path stands before the path; the routes begin at the version.
+app = APIGatewayRestResolver(strip_prefixes=[re.compile(r"^/.+?(?=/v1/)")])
 
 # DynamoDB answers in milliseconds or not at all. One module builds every request, and DynamoDB checks them anyway.
 dynamodb = boto3.client(

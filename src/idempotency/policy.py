@@ -47,8 +47,8 @@ class Policy:
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
         clock_skew: seconds by which the clocks of two workers may differ; added to each lease.
-        guard: seconds that an attempt must have left to begin, or to begin a step: what the slowest call may take.
-            With less it is released, and the next attempt goes on from there.
+        guard: seconds that an attempt must have left to begin, or to begin a step: what a slow call takes. With less
+            it is released, and the next attempt goes on from there. A call that takes longer is cut off as by a crash.
         abandoned_ttl: seconds for which an operation that never completed is kept, so that a late retry still
             resumes it under the same downstream keys.
         keep_headers: lower-case names of the response headers to store.

@@ -46,13 +46,14 @@ class Request:
         """Read a REST API proxy event."""
         raw = event.raw_event
         body = raw.get("body") or ""
+        path = _below_base(event.path, event.resource)
         client_path = event.request_context.path or event.path
         return cls(
             principal=principal(event),
             method=event.http_method,
             route=event.resource,
-            path=event.path,
-            base_path=client_path.removesuffix(event.path),
+            path=path,
+            base_path=client_path.removesuffix(path),
             query=event.multi_value_query_string_parameters,
             content_type=(event.headers.get("content-type") or "").partition(";")[0].strip().lower(),
             body=base64.b64decode(body) if event.is_base64_encoded else body.encode(errors="surrogatepass"),
@@ -140,7 +141,16 @@ def principal(event: APIGatewayProxyEvent) -> str:
     context = event.raw_event.get("requestContext") or {}
     authorizer = context.get("authorizer") or {}
     caller = (context.get("identity") or {}).get("caller") or ""
-    return (authorizer.get("claims") or {}).get("sub") or authorizer.get("principalId") or caller.partition(":")[0]
+    claims = authorizer.get("claims")
+    subject = claims.get("sub") if isinstance(claims, dict) else None
+    return subject or authorizer.get("principalId") or caller.partition(":")[0]
+
+
+def _below_base(path: str, route: str) -> str:
+    """Take from a path what a custom domain's mapping puts before it: as many segments as the route has are ours."""
+    if "+}" in route:  # how many segments a greedy parameter holds, nobody tells
+        return path
+    return "/" + "/".join(path.rsplit("/", route.count("/"))[1:])
 
 
 def _no_member_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Every row of the HTTP table, through the function's handler and the gateway's own events."""
 
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -47,6 +48,27 @@ def given_provider(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | N
 def same_response(first: Answer, second: Answer) -> bool:
     added = {name: values for name, values in second.headers.items() if name != "idempotent-replayed"}
     return (first.status, first.headers, first.body) == (second.status, added, second.body)
+
+
+class TestACustomDomain:
+    def test_may_put_a_base_path_before_ours(self, service: Api) -> None:
+        # Given events of a domain that maps /pay to the stage
+        def send(method: str, path: str, resource: str, **event: Any) -> Answer:
+            alice = {"principalId": "alice"}
+            mapped = proxy_event(method, path, resource=resource, authorizer=alice, **event)
+            mapped["requestContext"]["path"] = path
+            return service.call(mapped)
+
+        # When a server is provisioned, and shown where the answer says it is
+        route = "/v1/servers/provision"
+        headers = [JSON, ("Idempotency-Key", KEY)]
+        first = send("POST", f"/pay{route}", route, headers=headers, body=json.dumps(SERVER))
+        [location] = first.headers["location"]
+        shown = send("GET", location, "/v1/servers/{id}")
+
+        # Then it is there
+        assert (first.status, shown.status) == (201, 200)
+        assert location == f"/pay/v1/servers/{first.json['id']}"
 
 
 class TestFirstRequest:
