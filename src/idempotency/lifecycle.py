@@ -150,6 +150,8 @@ class Lifecycle:
                 self._pause(record, hold_until, next(pauses), held)
                 held = self.clock.now() - started
                 record = self.store.get(id_) or claim()
+        if held:
+            self._signals.emit(Outcome.HELD, record, milliseconds=held)
         return self.perform(record, request, policy, deadline, execute)
 
     def perform(self, record: Record, request: Request, policy: Policy, deadline: int, execute: Execute) -> Reply:

@@ -123,7 +123,7 @@ class TestHeld:
         # Then it runs the operation itself, at once, and the first request comes too late
         assert not reply.replayed
         assert sum(clock.sleeps) == 3_001
-        assert holder.signals.outcomes == [Outcome.TAKEN_OVER, Outcome.EXECUTED]
+        assert holder.signals.outcomes == [Outcome.HELD, Outcome.TAKEN_OVER, Outcome.EXECUTED]
         first.end()
         assert same([reply, *first.replies])
 
