@@ -94,11 +94,20 @@ def key() -> str:
 
 
 @pytest.fixture
+def clock() -> SetClock:
+    """The time of the handlers in this process."""
+    return SetClock()
+
+
+@pytest.fixture
 def in_process(
-    dynamodb_client: DynamoDBClient, tables: Tables, issued: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    dynamodb_client: DynamoDBClient,
+    tables: Tables,
+    issued: dict[str, str],
+    clock: SetClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[InProcess]:
     """The handlers in this process, just started, on DynamoDB Local."""
-    clock = SetClock()
     monkeypatch.setenv("IDEMPOTENCY_TABLE", tables.records)
     monkeypatch.setenv("RESOURCES_TABLE", tables.rows)
     monkeypatch.setenv("TOKENS_TABLE", "TokensTable")

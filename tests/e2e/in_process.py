@@ -13,7 +13,7 @@ from tests.events import Answer, Context, Headers, proxy_event
 from tools import template
 
 # As on the local stack.
-_TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 10
 
 
 class Died(BaseException):
@@ -42,7 +42,7 @@ class InProcess(Target):
             authorizer=_authorize(headers),
         )
         try:
-            return Answer.of(api.handler(event, Context(_TIMEOUT_SECONDS)))
+            return Answer.of(api.handler(event, Context(TIMEOUT_SECONDS)))
         except Died:
             return Answer(502, {}, b"")
 

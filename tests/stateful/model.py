@@ -1,0 +1,184 @@
+"""The published specification as a model: what each request is answered, with nothing of how it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Literal
+
+from idempotency.policy import Policy
+from tests.events import Answer
+
+Will = Literal["succeed", "refuse", "retry", "fail"]
+Death = Literal["", "before the claim", "after the claim", "before the commit", "after the commit"]
+
+RETRY_AFTER_SECONDS = 7
+INVALID = 2
+"""The body that does not match its schema."""
+_POLICY = Policy()
+_TIME_TO_ANSWER_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Post:
+    """A request, and what becomes of it.
+
+    Args:
+        principal: who sends it.
+        key: the idempotency key.
+        body: which of several bodies.
+        wait: seconds for which the client prefers to be held.
+        will: what the business logic will do.
+        death: where the worker dies; nowhere if it does not come there.
+        down: whether DynamoDB cannot be reached.
+    """
+
+    principal: str
+    key: str
+    body: int
+    wait: int = 0
+    will: Will = "succeed"
+    death: Death = ""
+    down: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a client is answered.
+
+    Args:
+        status: the HTTP status; 502 if the worker died.
+        problem: the type of the problem, if it is one.
+        replayed: whether it is an earlier run's answer.
+        retry_after: seconds; None if the answer does not say.
+    """
+
+    status: int
+    problem: str = ""
+    replayed: bool = False
+    retry_after: int | None = None
+
+
+_RELEASED: dict[Will, Expected] = {
+    "retry": Expected(503, "unavailable", retry_after=RETRY_AFTER_SECONDS),
+    "fail": Expected(500, "internal-error", retry_after=1),
+}
+
+
+@dataclass
+class Key:
+    """What there is of a key; times are in milliseconds since the epoch.
+
+    Args:
+        body: the request that it stands for.
+        status: where its operation stands.
+        claimed_at: when the latest attempt began.
+        free_at: when its lease ends, or, once released, when recovery is due.
+        forgotten_at: when all of it is forgotten.
+        final: the final answer's status.
+        answer: the final answer, if anybody has seen it.
+        warm: whether the worker remembers the answer.
+    """
+
+    body: int
+    claimed_at: int
+    free_at: int
+    forgotten_at: int
+    status: Literal["running", "released", "completed"] = "running"
+    final: int = 0
+    answer: Answer | None = None
+    warm: bool = False
+
+
+@dataclass
+class Model:
+    """All keys, the time, and how many servers there are.
+
+    Args:
+        timeout: seconds that an invocation has.
+        now: milliseconds since the epoch.
+    """
+
+    timeout: int
+    now: int
+    keys: dict[tuple[str, str], Key] = field(default_factory=dict)
+    servers: int = 0
+
+    def post(self, post: Post) -> Expected:
+        """Answer a request."""
+        if post.body == INVALID:
+            return Expected(400, "body-invalid")
+        deadline = self.now + self.timeout * 1000
+        found = self.keys.get((post.principal, post.key))
+        forgotten = found is not None and found.forgotten_at <= self.now
+        if found and found.warm and not forgotten:
+            return self._completed(found, post)
+        if post.down:
+            return Expected(503, "unavailable", retry_after=1)
+        # What is forgotten is in the way of the claim, and only then replaced.
+        claimed = found is None or (not forgotten and found.body == post.body and _claimable(found, self.now))
+        if post.death == "before the claim" or (post.death == "after the claim" and not claimed):
+            return Expected(502)
+        if found is None or claimed or forgotten:
+            return self._run(post, deadline)
+        return self._not_claimed(found, post, deadline)
+
+    def recover(self) -> None:
+        """Finish what was abandoned."""
+        for (principal, key), known in list(self.keys.items()):
+            if known.status != "completed" and known.free_at < self.now < known.forgotten_at:
+                self._complete(self.keys[principal, key], 201)
+
+    def forget_warmth(self) -> None:
+        """Start a new worker."""
+        for known in self.keys.values():
+            known.warm = False
+
+    def _completed(self, known: Key, post: Post) -> Expected:
+        if known.body != post.body:
+            return Expected(422, "key-reused")
+        known.warm = True
+        return Expected(known.final, "" if known.final == 201 else "refused", replayed=True)
+
+    def _not_claimed(self, known: Key, post: Post, deadline: int) -> Expected:
+        if known.body != post.body or known.status == "completed":
+            return self._completed(known, post)
+        limit = min(post.wait, _POLICY.hold_limit) * 1000
+        until = max(self.now, min(self.now + limit, deadline - _TIME_TO_ANSWER_SECONDS * 1000))
+        if known.free_at < until:
+            self.now = known.free_at + 1
+            late = deadline - self.now < _POLICY.guard * 1000
+            return Expected(503, "unavailable", retry_after=1) if late else self._run(post, deadline)
+        self.now = until
+        seconds = ceil(min(until - known.claimed_at, known.free_at - until) / 1000)
+        return Expected(409, "in-progress", retry_after=max(1, seconds))
+
+    def _run(self, post: Post, deadline: int) -> Expected:
+        known = Key(
+            post.body,
+            claimed_at=self.now,
+            free_at=deadline + _POLICY.clock_skew * 1000,
+            forgotten_at=(self.now // 1000 + _POLICY.abandoned_ttl) * 1000,
+        )
+        self.keys[post.principal, post.key] = known
+        if post.death == "after the claim":
+            return Expected(502)
+        if post.will in _RELEASED:
+            expected = _RELEASED[post.will]
+            known.status, known.free_at = "released", self.now + (expected.retry_after or 0) * 1000
+            return expected
+        if post.will == "refuse":
+            self._complete(known, 403)
+            return Expected(403, "refused")
+        if post.death != "before the commit":
+            self._complete(known, 201)
+        return Expected(502) if post.death else Expected(201)
+
+    def _complete(self, known: Key, final: int) -> None:
+        known.status, known.final, known.warm = "completed", final, True
+        known.forgotten_at = (self.now // 1000 + _POLICY.ttl) * 1000
+        self.servers += final == 201
+
+
+def _claimable(known: Key, now: int) -> bool:
+    return known.status == "released" or (known.status == "running" and known.free_at < now)
