@@ -1,0 +1,104 @@
+"""Mutants of src/idempotency: each condition, fence and comparison removed, one at a time.
+
+Python is mutated as a syntax tree: an operand of `and`/`or` dropped, a condition taken as always or never true, a
+comparison's boundary moved. DynamoDB's condition expressions are text, and lose one clause at a time.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_BOUNDARIES: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+_CLAUSE = re.compile(r"attribute_\w+\([^)]*\)|[\w#:.]+ (?:=|<>|<|>) [\w#:.]+")
+
+_UPDATE = re.compile(r"\bSET\b|^\W*,")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One module with one thing taken out.
+
+    Args:
+        path: the module.
+        line: where.
+        before: what stood there.
+        after: what stands there now.
+        source: the whole module.
+    """
+
+    path: Path
+    line: int
+    before: str
+    after: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in reports: it has no line number, so that it survives edits elsewhere."""
+        return f"{self.path.name}: {self.before} → {self.after}"
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """Every mutant of a module."""
+    source = path.read_text()
+    for node in ast.walk(ast.parse(source)):
+        for before, after in _changes(node):
+            yield Mutant(path, before.lineno, ast.unparse(before), after, _replaced(source, before, after))
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield from _clauses(path, source, node)
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+    match node:
+        case ast.BoolOp(values=values):
+            for dropped in values:
+                kept = [value for value in values if value is not dropped]
+                yield node, _joined(node, kept)
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
+            if ast.unparse(test) != "TYPE_CHECKING":
+                yield from ((test, "True"), (test, "False"))
+        case ast.comprehension(ifs=tests):
+            yield from ((test, "True") for test in tests)
+        case ast.Compare(ops=[operator]) if type(operator) in _BOUNDARIES:
+            moved = ast.Compare(node.left, [_BOUNDARIES[type(operator)]()], node.comparators)
+            yield node, f"({ast.unparse(moved)})"
+
+
+def _joined(node: ast.BoolOp, values: list[ast.expr]) -> str:
+    return f"({ast.unparse(ast.BoolOp(node.op, values)) if len(values) > 1 else ast.unparse(values[0])})"
+
+
+def _clauses(path: Path, source: str, node: ast.Assign) -> Iterator[Mutant]:
+    """Take each clause of a condition expression as true."""
+    text = ast.get_source_segment(source, node.value) or ""
+    if _UPDATE.search(text):
+        return
+    for clause in _CLAUSE.finditer(text):
+        # What holds of every item, and takes the same names: DynamoDB refuses values that no expression mentions.
+        after = f"({clause[0]} OR NOT {clause[0]})"
+        changed = text[: clause.start()] + after + text[clause.end() :]
+        yield Mutant(path, node.lineno, clause[0], "true", source.replace(text, changed, 1))
+
+
+def _replaced(source: str, node: ast.expr, after: str) -> str:
+    lines = source.splitlines(keepends=True)
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    # Columns count bytes of UTF-8.
+    head = lines[first].encode()[: node.col_offset].decode()
+    tail = lines[last].encode()[node.end_col_offset or 0 :].decode()
+    return "".join([*lines[:first], head + after + tail, *lines[last + 1 :]])
