@@ -48,7 +48,8 @@ def end_group(pid: int, name: str, timeout_seconds: float = 10) -> None:
             time.sleep(0.05)
         os.killpg(pid, signal.SIGKILL)
     for process in _detached:
-        process.poll()  # was waited for by its number: let its object know
+        if process.pid == pid:
+            process.wait(timeout_seconds)
 
 
 def workers(cloud_pid: int, function_name: str) -> list[int]:
