@@ -31,7 +31,7 @@ STAGES = (
     ["tests/simulation/test_invariants.py"],
     [f"{_UNIT}/test_{name}.py" for name in ("recovery", "signals", "campaigns", "contract")],
 )
-_TIMEOUT_SECONDS = 180
+_TIMEOUT_SECONDS = 90
 _LEFT_OUT = shutil.ignore_patterns(".git", ".local", ".venv", ".aws-sam", "__pycache__", ".*_cache", ".hypothesis")
 
 
