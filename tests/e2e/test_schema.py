@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -37,7 +39,7 @@ schema = schemathesis.openapi.from_path(ROOT / "openapi.yaml")
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
-def test_answers_as_the_document_says(case: schemathesis.Case, stack: Stack) -> None:
+def test_answers_as_the_document_says(case: schemathesis.Case[Any], stack: Stack) -> None:
     case.call_and_validate(
         base_url=stack.api_url, headers={"Authorization": f"Bearer {stack.token}"}, checks=CHECKS, timeout=60
     )
