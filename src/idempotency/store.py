@@ -72,6 +72,7 @@ _RESUME = """
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 _STILL_THE_ONE_SEEN = "attribute_not_exists(id) OR (#owner = :owner AND expires_at = :expires_at)"
 _MINE = "#owner = :owner AND #status = :processing"
+_WAITING = "#status = :released AND attribute_exists(recovery_shard)"
 _ROW_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
 
 
@@ -295,7 +296,7 @@ class Store(_Table):
             self._update(
                 id_,
                 "SET lease_until = :now, recoveries = :none",
-                "#status = :released AND attribute_exists(recovery_shard)",
+                _WAITING,
                 {"now": now, "none": 0, "released": Status.RELEASED},
             )
         except _ConditionFailed:

@@ -35,14 +35,14 @@ class Mutant:
 
     Args:
         path: the module.
-        line: where.
+        lines: where.
         before: what stood there.
         after: what stands there now.
         source: the whole module.
     """
 
     path: Path
-    line: int
+    lines: range
     before: str
     after: str
     source: str
@@ -58,9 +58,13 @@ def mutants(path: Path) -> Iterator[Mutant]:
     source = path.read_text()
     for node in ast.walk(ast.parse(source)):
         for before, after in _changes(node):
-            yield Mutant(path, before.lineno, ast.unparse(before), after, _replaced(source, before, after))
+            yield Mutant(path, _lines(before), ast.unparse(before), after, _replaced(source, before, after))
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield from _clauses(path, source, node)
+
+
+def _lines(node: ast.expr | ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
@@ -84,15 +88,15 @@ def _joined(node: ast.BoolOp, values: list[ast.expr]) -> str:
 
 
 def _clauses(path: Path, source: str, node: ast.Assign) -> Iterator[Mutant]:
-    """Take each clause of a condition expression as true."""
+    """Take each clause of a condition expression as always or never true."""
     text = ast.get_source_segment(source, node.value) or ""
     if _UPDATE.search(text):
         return
     for clause in _CLAUSE.finditer(text):
-        # What holds of every item, and takes the same names: DynamoDB refuses values that no expression mentions.
-        after = f"({clause[0]} OR NOT {clause[0]})"
-        changed = text[: clause.start()] + after + text[clause.end() :]
-        yield Mutant(path, node.lineno, clause[0], "true", source.replace(text, changed, 1))
+        # The same names, whatever holds of the item: DynamoDB refuses values that no expression mentions.
+        for word, operator in (("true", "OR"), ("false", "AND")):
+            changed = f"{text[: clause.start()]}({clause[0]} {operator} NOT {clause[0]}){text[clause.end() :]}"
+            yield Mutant(path, _lines(node), clause[0], word, source.replace(text, changed, 1))
 
 
 def _replaced(source: str, node: ast.expr, after: str) -> str:

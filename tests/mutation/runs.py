@@ -1,0 +1,171 @@
+"""The tests in a process of their own, as often as there are mutants.
+
+Every process is a fork of one that has imported the packages already, but none of the project's code: most of the time
+that a single test takes is otherwise spent there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from tests.mutation.mutants import Mutant
+
+PACKAGE = "src/idempotency"
+# By how coverage has to follow them.
+_TESTS = {
+    ("tests/unit", "tests/integration"): "thread",
+    ("tests/simulation/test_invariants.py",): "greenlet",
+}
+# It starts the tests anew in another process, which would not meet the mutant.
+_LEFT_OUT = "tests/unit/test_walk.py"
+_QUIET = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+_forks = get_context("forkserver")
+_forks.set_forkserver_preload(
+    ["moto.core", "moto.backends", "boto3", "aws_lambda_powertools.event_handler", "greenlet", "pytest", "rich"]
+)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Which tests run which lines of the package.
+
+    Args:
+        tests: by module and line, the tests' ids.
+        seconds: by test, how long it takes.
+    """
+
+    tests: Mapping[Path, Mapping[int, Sequence[str]]]
+    seconds: Mapping[str, float]
+    kills: Counter[str] = field(default_factory=Counter)
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """The tests that run a mutant's lines, the most promising first; all of them if it is run at import."""
+        lines = self.tests[mutant.path]
+        found = {test for line in mutant.lines for test in lines.get(line, [])} & self.seconds.keys()
+        return sorted(found or self.seconds, key=lambda test: self.seconds[test] / (1 + self.kills[test]))
+
+
+def survey() -> Survey:
+    """Run every test once, on the code as it is.
+
+    Raises:
+        RuntimeError: if one fails.
+    """
+    tests: defaultdict[Path, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    seconds: dict[str, float] = {}
+    with ThreadPoolExecutor(len(_TESTS)) as pool:
+        for lines_of, seconds_of in pool.map(_surveyed, *zip(*_TESTS.items(), strict=True)):
+            seconds |= seconds_of
+            for path, lines in lines_of.items():
+                for line, names in lines.items():
+                    tests[path][line] += names
+    return Survey(tests, seconds)
+
+
+def survives(mutant: Mutant, found: Survey) -> bool:
+    """Whether every test that runs a mutant's lines passes."""
+    tests = found.of(mutant)
+    receiver, sender = _forks.Pipe(duplex=False)
+    process = _forks.Process(target=_try, args=(sender, mutant, tests, found.seconds))
+    process.start()
+    sender.close()
+    with suppress(EOFError):
+        found.kills[receiver.recv()] += 1
+    process.join()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)  # a DynamoDB Local that it left behind
+    return process.exitcode == 0
+
+
+def _try(killer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
+    os.setsid()
+    original = SourceFileLoader.get_code
+
+    def get_code(self: Any, fullname: str) -> CodeType | None:
+        mutated = self.path == str(mutant.path)
+        return compile(mutant.source, self.path, "exec") if mutated else original(self, fullname)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    os._exit(_pytest(tests, _Impatient(killer, seconds)))
+
+
+class _Impatient:
+    """A plugin of pytest's that tells which test fails. One that hangs has failed: it ends the process."""
+
+    def __init__(self, killer: Connection, seconds: Mapping[str, float]) -> None:
+        self._killer = killer
+        self._seconds = seconds
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        signal.alarm(30 + int(10 * self._seconds[item.nodeid]))
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._killer.send(report.nodeid)
+
+
+def _surveyed(paths: Sequence[str], concurrency: str) -> Any:
+    receiver, sender = _forks.Pipe(duplex=False)
+    process = _forks.Process(target=_survey, args=(sender, paths, concurrency))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{' '.join(paths)}: a test fails on the code as it is") from None
+    finally:
+        process.join()
+
+
+def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
+    import coverage  # noqa: PLC0415 - a tracer has no place in the processes that try mutants
+
+    tracer = coverage.Coverage(data_file=None, source=[PACKAGE], concurrency=concurrency, config_file=False)
+    watch = _Watch(tracer)
+    tracer.start()
+    status = _pytest([*paths, f"--ignore={_LEFT_OUT}"], watch)
+    tracer.stop()
+    if status == 0:
+        data = tracer.get_data()
+        lines = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
+        answer.send((lines, dict(watch.seconds)))
+    answer.close()
+    os._exit(status)
+
+
+class _Watch:
+    """A plugin of pytest's that tells coverage which test runs, and notes for how long."""
+
+    def __init__(self, tracer: Any) -> None:
+        self._tracer = tracer
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        self._tracer.switch_context(item.nodeid)
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += report.duration if report.when == "call" else 0
+
+
+def _pytest(arguments: Sequence[str], plugin: object) -> int:
+    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of this process
+    return int(pytest.main([*_QUIET, *arguments], [plugin]))
