@@ -91,9 +91,14 @@ test-peers: ## Run the tests of the comparison, in the peers' environment
 	@.local/peers/bin/python -m pytest benchmarks
 
 .PHONY: prove
-prove: ## Explore every scenario of the record's life in full (about ten minutes)
+prove: ## Prove the record's life: every schedule, the peers, random walks, histories, mutants (15 minutes)
+	$(SETUP) dev sam cloud peers
+	@PYTHONPATH=src .venv/bin/python -m tests.prove
+
+.PHONY: mutate
+mutate: ## Take one condition out at a time, and see that a test fails: make mutate [ONLY=store.py]
 	$(SETUP) dev
-	@PYTHONPATH=src .venv/bin/python -m tests.simulation.prove
+	@.venv/bin/python -m tests.mutation $(if $(ONLY),--only $(ONLY))
 
 .PHONY: peers
 peers: ## Explore the peers as well, and write docs/proof.md

@@ -68,8 +68,10 @@ class ProvisionOnce(Worker):
         self._site = site
         self._metrics = cast("Metrics", EphemeralMetrics(namespace="Bench", service="bench"))
         signals = Signals(self._metrics, Logger("bench", stream=StringIO()))
-        store = Store(client, site.records, Clock())
-        self._lifecycle = Lifecycle(store, signals, cache_bytes=_CACHE_BYTES if settings.cache else 0)
+        clock = Clock()
+        store = Store(client, site.records, clock)
+        cache_bytes = _CACHE_BYTES if settings.cache else 0
+        self._lifecycle = Lifecycle(store, signals, clock=clock, cache_bytes=cache_bytes)
         policy = Policy(
             ttl=settings.ttl,
             lease=settings.lease,

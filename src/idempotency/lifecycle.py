@@ -100,10 +100,10 @@ class Lifecycle:
             A completed record never changes until it expires, so the cache is never wrong.
     """
 
-    def __init__(self, store: Store, signals: Signals, *, clock: Clock | None = None, cache_bytes: int = 0) -> None:
+    def __init__(self, store: Store, signals: Signals, *, clock: Clock, cache_bytes: int = 0) -> None:
         self.store = store
         self._signals = signals
-        self.clock = clock or Clock()
+        self.clock = clock
         self._cache: LRUCache[str, tuple[Record, StoredResponse]] = LRUCache(
             cache_bytes, getsizeof=lambda entry: len(entry[1].body) + _CACHE_ENTRY_OVERHEAD
         )
@@ -252,7 +252,7 @@ class Lifecycle:
         asked = result.response.header("retry-after")
         backoff = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
         pause = max(backoff, int(asked) if asked.isdecimal() else 0)
-        parked = policy.recoverable and record.recoveries >= policy.max_recoveries
+        parked = record.recoveries >= policy.max_recoveries
         due = PARKED_UNTIL if parked else self.clock.now() + pause * 1000
         try:
             self.store.release(record, due=due, error=result.error or f"HTTP {result.response.status}")

@@ -109,6 +109,16 @@ class TestHeld:
         assert holder.signals.outcomes == [Outcome.HELD, Outcome.IN_PROGRESS]
         assert holder.signals.held == [5_000]
 
+    def test_for_no_time_if_it_did_not_ask(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        running()
+        other = worker()
+
+        assert other.refused().slug == "in-progress"
+        assert clock.sleeps == []
+        assert other.signals.outcomes == [Outcome.IN_PROGRESS]
+
     @pytest.mark.parametrize("kind", [Running, Failing])
     def test_and_takes_over_when_the_lease_lapses(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running], kind: type[Running]

@@ -224,6 +224,72 @@ class TestOutcome:
         assert b"secret" not in things.post().body
         assert things.signals.errors == [error]
 
+    @pytest.mark.parametrize("error", [Retryable("later"), Problem("gone", "", status=410)])
+    def test_that_the_operation_chose_is_not_logged_as_an_error(self, route: NewRoute, error: Exception) -> None:
+        things = route(error)
+
+        things.post()
+
+        assert things.signals.errors == []
+
+    @pytest.mark.parametrize(("status", "undone"), [(399, []), (400, [1]), (499, [1]), (500, [])])
+    def test_is_undone_if_it_is_a_failure_for_good(
+        self, dynamodb: "DynamoDBClient", clock: SetClock, status: int, undone: list[int]
+    ) -> None:
+        calls: list[int] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("s", lambda: 1, undo=calls.append)
+            return Response(status, "text/plain", "x")
+
+        Route(dynamodb, clock, run).post()
+        assert calls == undone
+
+    def test_for_good_stands_whatever_a_later_attempt_comes_to(
+        self, dynamodb: "DynamoDBClient", clock: SetClock
+    ) -> None:
+        # Given an operation that has failed for good, and cannot be undone yet
+        tried: list[int] = []
+
+        def undo(result: int) -> None:
+            tried.append(result)
+            if len(tried) == 1:
+                raise Retryable("later")
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("s", lambda: 1, undo=undo)
+            if operation.attempt == 1:
+                raise Problem("gone", "", status=410)
+            return Completion(201, {})
+
+        things = Route(dynamodb, clock, run)
+
+        assert [things.post().status, things.post().status, things.post().status] == [503, 410, 410]
+        assert (len(tried), things.runs) == (2, 2)
+
+    def test_that_cannot_be_stored_undoes_nothing_since_all_was_done(
+        self, dynamodb: "DynamoDBClient", clock: SetClock
+    ) -> None:
+        undone: list[int] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("s", lambda: 1, undo=undone.append)
+            return Completion(201, {"at": object()})
+
+        assert Route(dynamodb, clock, run).post().problem == "response-not-stored"
+        assert undone == []
+
+
+class TestTimeLeft:
+    @pytest.mark.parametrize(("seconds", "status", "runs"), [(4, 201, 1), (3.999, 503, 0)])
+    def test_decides_whether_an_attempt_begins(
+        self, route: NewRoute, dynamodb: "DynamoDBClient", seconds: float, status: int, runs: int
+    ) -> None:
+        things = route(guard=4)
+
+        assert (things.post(seconds=seconds).status, things.runs) == (status, runs)
+        assert len(scan(dynamodb, "IdempotencyTable")) == runs
+
 
 @dataclass(frozen=True)
 class Thing:

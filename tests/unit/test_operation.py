@@ -171,12 +171,14 @@ class TestStep:
 
     def test_does_not_begin_without_time_to_end(self, attempt: Attempt, calls: Calls, clock: SetClock) -> None:
         operation = attempt()
-        clock.advance(SECONDS - Policy().guard + 0.001)
+        clock.advance(SECONDS - Policy().guard)
+        operation.step("in time", calls("in time"))
+        clock.advance(0.001)
 
         with pytest.raises(Retryable):
-            operation.step("s", calls("s"))
+            operation.step("too late", calls("too late"))
 
-        assert calls.made == []
+        assert calls.made == ["in time"]
 
     def test_needs_no_time_once_it_is_kept(self, attempt: Attempt, calls: Calls) -> None:
         attempt().step("s", calls("s", 1))
