@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import boto3
 import botocore.endpoint
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from idempotency.clock import Clock
 
 NewWorker = Callable[..., Worker]
-
-_numbers = count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +57,7 @@ def owner(new_client: Callable[[], DynamoDBClient]) -> Iterator[DynamoDBClient]:
 @pytest.fixture
 def records(owner: DynamoDBClient) -> Iterator[str]:
     """A table of records."""
-    name = create_table(owner, "IdempotencyTable", f"records-{next(_numbers)}")
+    name = create_table(owner, "IdempotencyTable", f"records-{uuid4()}")
     yield name
     owner.delete_table(TableName=name)
 
@@ -67,7 +65,7 @@ def records(owner: DynamoDBClient) -> Iterator[str]:
 @pytest.fixture
 def rows(owner: DynamoDBClient) -> Iterator[str]:
     """A table of business rows."""
-    name = create_table(owner, "ResourcesTable", f"rows-{next(_numbers)}")
+    name = create_table(owner, "ResourcesTable", f"rows-{uuid4()}")
     yield name
     owner.delete_table(TableName=name)
 

@@ -1,6 +1,6 @@
 """Mutation testing: every condition, fence and comparison of src/idempotency, removed, must fail a test.
 
-    python -m tests.mutation [--only store.py]
+    python -m tests.mutation [--only store.py] [--all]
 
 Prints each survivor, and the score. Exits with 1 if one survives for which `SURVIVORS` has no reason.
 """
@@ -11,44 +11,53 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.dynamodb_local import ENDPOINT
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.runs import PACKAGE, Survey, survey, survives
 from tests.mutation.survivors import SURVIVORS
+from tools import dynamodb_local
 from tools.setup import ROOT
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Take one condition out at a time, and see that a test fails.")
     parser.add_argument("--only", default="", help="a module's name")
-    only = parser.parse_args().only
+    parser.add_argument("--all", action="store_true", help="try those too that are known to survive")
+    arguments = parser.parse_args()
+    made = [
+        mutant
+        for path in sorted((ROOT / PACKAGE).glob("*.py"))
+        if arguments.only in path.name
+        for mutant in mutants(path)
+    ]
+    tried = [mutant for mutant in made if arguments.all or mutant.name not in SURVIVORS]
     started = time.monotonic()
-    found = survey()
-    print(f"{len(found.seconds)} tests pass on the code as it is, {time.monotonic() - started:.0f} s", flush=True)
-    made = [mutant for path in sorted((ROOT / PACKAGE).glob("*.py")) if only in path.name for mutant in mutants(path)]
-    survived = _survivors(made, found)
+    with dynamodb_local.running() as server:
+        os.environ[ENDPOINT] = server.endpoint_url  # one for all processes: to start it takes longer than most tests
+        survived = list(_survivors(tried, survey()))
     unknown = [mutant for mutant in survived if mutant.name not in SURVIVORS]
-    killed = len(made) - len(survived)
+    known = len(made) - len(tried) + len(survived) - len(unknown)
+    killed = len(made) - known - len(unknown)
     print(
-        f"\n{killed} of {len(made)} mutants killed ({killed / len(made):.1%}); {len(survived)} survived,"
-        f" {len(unknown)} of them without a reason; {(time.monotonic() - started) / 60:.1f} minutes"
+        f"{killed} of {len(made)} mutants killed, {known} known to be no different, {len(unknown)} survived,"
+        f" {(time.monotonic() - started) / 60:.1f} minutes"
     )
     return 1 if unknown else 0
 
 
-def _survivors(made: Sequence[Mutant], found: Survey) -> list[Mutant]:
-    survived = []
+def _survivors(tried: Sequence[Mutant], found: Survey) -> Iterator[Mutant]:
+    print(f"{len(found.seconds)} tests pass on the code as it is", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tried = pool.map(lambda mutant: (mutant, survives(mutant, found)), made)
-        for done, (mutant, lives) in enumerate(tried, 1):
+        verdicts = pool.map(lambda mutant: survives(mutant, found), tried)
+        for done, (mutant, lives) in enumerate(zip(tried, verdicts, strict=True), 1):
             if lives:
-                survived.append(mutant)
-                print(f"survived  {mutant.name}\n          {SURVIVORS.get(mutant.name, 'NO REASON KNOWN')}", flush=True)
-            if done % 20 == 0 or done == len(made):
-                print(f"{done} of {len(made)} mutants tried, {len(survived)} survived", flush=True)
-    return survived
+                print(f"survived  {mutant.name}", flush=True)
+                yield mutant
+            if done % 20 == 0 or done == len(tried):
+                print(f"{done} of {len(tried)} mutants tried", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Mutant:
 
     Args:
         path: the module.
+        place: the function or the constant that it is in.
         lines: where.
         before: what stood there.
         after: what stands there now.
@@ -42,6 +43,7 @@ class Mutant:
     """
 
     path: Path
+    place: str
     lines: range
     before: str
     after: str
@@ -50,15 +52,19 @@ class Mutant:
     @property
     def name(self) -> str:
         """What it is called in reports: it has no line number, so that it survives edits elsewhere."""
-        return f"{self.path.name}: {self.before} → {self.after}"
+        return " ".join(f"{self.path.name} {self.place}: {self.before} → {self.after}".split())
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """Every mutant of a module."""
     source = path.read_text()
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    # An inner function comes after the one that it is in.
+    places = {line: node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for line in _lines(node)}
+    for node in ast.walk(tree):
         for before, after in _changes(node):
-            yield Mutant(path, _lines(before), ast.unparse(before), after, _replaced(source, before, after))
+            place = places.get(before.lineno, "")
+            yield Mutant(path, place, _lines(before), ast.unparse(before), after, _replaced(source, before, after))
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield from _clauses(path, source, node)
 
@@ -96,7 +102,8 @@ def _clauses(path: Path, source: str, node: ast.Assign) -> Iterator[Mutant]:
         # The same names, whatever holds of the item: DynamoDB refuses values that no expression mentions.
         for word, operator in (("true", "OR"), ("false", "AND")):
             changed = f"{text[: clause.start()]}({clause[0]} {operator} NOT {clause[0]}){text[clause.end() :]}"
-            yield Mutant(path, _lines(node), clause[0], word, source.replace(text, changed, 1))
+            name = ast.unparse(node.targets[0])
+            yield Mutant(path, name, _lines(node), clause[0], word, source.replace(text, changed, 1))
 
 
 def _replaced(source: str, node: ast.expr, after: str) -> str:

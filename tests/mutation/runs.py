@@ -6,6 +6,7 @@ that a single test takes is otherwise spent there.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,13 +32,22 @@ _TESTS = {
     ("tests/unit", "tests/integration"): "thread",
     ("tests/simulation/test_invariants.py",): "greenlet",
 }
-# It starts the tests anew in another process, which would not meet the mutant.
-_LEFT_OUT = "tests/unit/test_walk.py"
+# They start tests anew in another process, which would not meet the mutant.
+_LEFT_OUT = ("tests/unit/test_walk.py", "tests/unit/test_mutation.py")
 _FIRST = 30
-_QUIET = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+# Passed, failed, not even collected, hung.
+_VERDICTS = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED, -signal.SIGALRM}
+_QUIET = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
+_PLUGINS = [
+    "_hypothesis_pytestplugin",
+    "hypothesis.stateful",
+    "schemathesis.pytest.plugin",
+    "anyio.pytest_plugin",
+    "xdist.plugin",
+]
 _forks = get_context("forkserver")
 _forks.set_forkserver_preload(
-    ["moto.core", "moto.backends", "boto3", "aws_lambda_powertools.event_handler", "greenlet", "rich", "schemathesis"]
+    ["moto.core", "moto.backends", "boto3", "aws_lambda_powertools.event_handler", "greenlet", "rich", *_PLUGINS]
 )
 
 
@@ -79,7 +89,11 @@ def survey() -> Survey:
 
 
 def survives(mutant: Mutant, found: Survey) -> bool:
-    """Whether every test that runs a mutant's lines passes."""
+    """Whether every test that runs a mutant's lines passes.
+
+    Raises:
+        RuntimeError: if pytest could not tell.
+    """
     tests = found.of(mutant)
     # Few tests are quickly collected, and most mutants do not survive them.
     return all(_passes(mutant, some, found) for some in (tests[:_FIRST], tests[_FIRST:]) if some)
@@ -93,13 +107,13 @@ def _passes(mutant: Mutant, tests: Sequence[str], found: Survey) -> bool:
     with suppress(EOFError):
         found.kills[receiver.recv()] += 1
     process.join()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid or 0, signal.SIGKILL)  # a DynamoDB Local that it left behind
+    if process.exitcode not in _VERDICTS:
+        raise RuntimeError(f"{mutant.name}: pytest ended with {process.exitcode}")
     return process.exitcode == 0
 
 
 def _try(killer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
-    os.setsid()
+    gc.freeze()  # pytest collects garbage at its end, and what is shared with the other processes is none
     original = SourceFileLoader.get_code
 
     def get_code(self: Any, fullname: str) -> CodeType | None:
@@ -146,7 +160,7 @@ def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
     tracer = coverage.Coverage(data_file=None, source=[PACKAGE], concurrency=concurrency, config_file=False)
     watch = _Watch(tracer)
     tracer.start()
-    status = _pytest([*paths, f"--ignore={_LEFT_OUT}"], watch)
+    status = _pytest([*paths, *(f"--ignore={path}" for path in _LEFT_OUT)], watch)
     tracer.stop()
     if status == 0:
         data = tracer.get_data()

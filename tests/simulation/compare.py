@@ -142,12 +142,20 @@ reach, throttle or hold the item in a transaction; the lease may end; the record
 DynamoDB does it; an index may show what was. After each schedule one undisturbed retry must finish the operation, and
 the next one replay it. The seven invariants are the rows of the table below.
 
-    make prove        explores every scenario: exhaustively within its budget of faults, then at random beyond it
-    make test         explores a bounded part, and proves that each invariant can fail: broken lifecycles are caught
+    make prove        runs all of this in full, and sums it up: 15 minutes
+    make test         a bounded part of it, and that each invariant can fail: broken lifecycles are caught
     make peers        explores the peers as below, and writes this page
+    make mutate       tests the tests, below
+    make chaos        kills, hangs and cuts what is deployed to the local cloud, and accounts for every key
 
 A schedule that ends in a state met before is not searched on: it counts once. A violation is printed as a timeline with
 the choices that replay it (`tests.simulation.explorer.replay`).
+
+What a model cannot show is tried on the real functions. `tests/stateful/` walks at random through the API on DynamoDB
+Local, hand in hand with a model of it. `tests/e2e/test_histories.py` sends a load of duplicates to the deployed stack,
+and a checker decides whether one execution of each key explains every answer. `tests/mutation/` takes each condition,
+fence and comparison out of `src/idempotency/`, one at a time, and expects a test to fail; what no test can tell from
+the original stands in `survivors.py` with the reason.
 
 ## The peers under the same explorer
 
