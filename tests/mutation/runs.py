@@ -13,7 +13,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from multiprocessing import get_context
@@ -35,8 +34,8 @@ _TESTS = {
 # They start tests anew in another process, which would not meet the mutant.
 _LEFT_OUT = ("tests/unit/test_walk.py", "tests/unit/test_mutation.py")
 _FIRST = 30
-# Passed, failed, not even collected, hung.
-_VERDICTS = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED, -signal.SIGALRM}
+# Passed, failed, not even collected.
+_VERDICTS = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED}
 _QUIET = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
 _PLUGINS = [
     "_hypothesis_pytestplugin",
@@ -104,15 +103,19 @@ def _passes(mutant: Mutant, tests: Sequence[str], found: Survey) -> bool:
     process = _forks.Process(target=_try, args=(sender, mutant, tests, found.seconds))
     process.start()
     sender.close()
-    with suppress(EOFError):
-        found.kills[receiver.recv()] += 1
-    process.join()
-    if process.exitcode not in _VERDICTS:
-        raise RuntimeError(f"{mutant.name}: pytest ended with {process.exitcode}")
-    return process.exitcode == 0
+    try:
+        status, killers = receiver.recv()
+    except EOFError:
+        return False  # a test that hangs has failed: the alarm has ended it
+    finally:
+        process.join()
+    if status not in _VERDICTS:
+        raise RuntimeError(f"{mutant.name}: pytest ended with {status!r}")
+    found.kills.update(killers)
+    return status is pytest.ExitCode.OK
 
 
-def _try(killer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
+def _try(answer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
     gc.freeze()  # pytest collects garbage at its end, and what is shared with the other processes is none
     original = SourceFileLoader.get_code
 
@@ -121,15 +124,17 @@ def _try(killer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapp
         return compile(mutant.source, self.path, "exec") if mutated else original(self, fullname)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
-    os._exit(_pytest(tests, _Impatient(killer, seconds)))
+    watch = _Impatient(seconds)
+    answer.send((_pytest(tests, watch), watch.killers))
+    os._exit(0)
 
 
 class _Impatient:
-    """A plugin of pytest's that tells which test fails. One that hangs has failed: it ends the process."""
+    """A plugin of pytest's that notes which test fails, and ends the process if one hangs."""
 
-    def __init__(self, killer: Connection, seconds: Mapping[str, float]) -> None:
-        self._killer = killer
+    def __init__(self, seconds: Mapping[str, float]) -> None:
         self._seconds = seconds
+        self.killers: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
@@ -138,7 +143,7 @@ class _Impatient:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self._killer.send(report.nodeid)
+            self.killers.append(report.nodeid)
 
 
 def _surveyed(paths: Sequence[str], concurrency: str) -> Any:
@@ -162,12 +167,12 @@ def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
     tracer.start()
     status = _pytest([*paths, *(f"--ignore={path}" for path in _LEFT_OUT)], watch)
     tracer.stop()
-    if status == 0:
+    if status is pytest.ExitCode.OK:
         data = tracer.get_data()
         lines = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
         answer.send((lines, dict(watch.seconds)))
     answer.close()
-    os._exit(status)
+    os._exit(0)
 
 
 class _Watch:
@@ -186,6 +191,6 @@ class _Watch:
         self.seconds[report.nodeid] += report.duration if report.when == "call" else 0
 
 
-def _pytest(arguments: Sequence[str], plugin: object) -> int:
+def _pytest(arguments: Sequence[str], plugin: object) -> pytest.ExitCode:
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the rest of this process
-    return int(pytest.main([*_QUIET, *arguments], [plugin]))
+    return pytest.ExitCode(pytest.main([*_QUIET, *arguments], [plugin]))
