@@ -34,8 +34,13 @@ _TESTS = {
 # They start tests anew in another process, which would not meet the mutant.
 _LEFT_OUT = ("tests/unit/test_walk.py", "tests/unit/test_mutation.py")
 _FIRST = 30
-# Passed, failed, not even collected.
-_VERDICTS = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED}
+# Passed, failed; a test module, or a conftest.py, could not even be imported.
+_VERDICTS = {
+    pytest.ExitCode.OK,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.INTERRUPTED,
+    pytest.ExitCode.USAGE_ERROR,
+}
 _QUIET = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
 _PLUGINS = [
     "_hypothesis_pytestplugin",
@@ -167,7 +172,8 @@ def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
     tracer.start()
     status = _pytest([*paths, *(f"--ignore={path}" for path in _LEFT_OUT)], watch)
     tracer.stop()
-    if status is pytest.ExitCode.OK:
+    # A name that pytest does not find again would look like a test that fails.
+    if status is _pytest(["--collect-only", *watch.seconds], watch) is pytest.ExitCode.OK:
         data = tracer.get_data()
         lines = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
         answer.send((lines, dict(watch.seconds)))
