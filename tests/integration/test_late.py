@@ -93,12 +93,16 @@ class TestFinishingLate:
         assert late.signals.outcomes[-2:] == [Outcome.FENCED, Outcome.REPLAYED_FROM_TABLE]
 
     def test_answers_409_while_the_winner_is_running(self, worker: NewWorker, clock: SetClock, ends: Run) -> None:
+        def ends_later(operation: Operation) -> Response[Any]:
+            clock.advance(7)
+            return ends(operation)
+
         late = worker()
-        operation = Overtaken(worker(), clock, ends, winners=killed)
+        operation = Overtaken(worker(), clock, ends_later, winners=killed)
 
         refusal = late.refused(operation)
 
-        assert (refusal.slug, refusal.retry_after) == ("in-progress", 1)
+        assert (refusal.slug, refusal.retry_after) == ("in-progress", 7)  # for as long as the winner runs already
         assert late.scan() == operation.tables[0]
 
     def test_answers_409_if_the_winner_failed_for_now(self, worker: NewWorker, clock: SetClock, ends: Run) -> None:

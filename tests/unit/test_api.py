@@ -50,6 +50,25 @@ def same_response(first: Answer, second: Answer) -> bool:
     return (first.status, first.headers, first.body) == (second.status, added, second.body)
 
 
+class TestAnEventMadeByHand:
+    """As a console's test or a script makes it: with the single-value form of each header only."""
+
+    @staticmethod
+    def made(headers: dict[str, str] | None) -> dict[str, Any]:
+        event = proxy_event(
+            "POST", "/v1/servers/provision", body=json.dumps(SERVER), authorizer={"principalId": "alice"}
+        )
+        return {**event, "headers": headers, "multiValueHeaders": None}
+
+    def test_has_its_key_found(self, service: Api) -> None:
+        event = self.made({"idempotency-key": KEY, "Content-Type": "application/json"})
+
+        assert [service.call(event).replayed, service.call(event).replayed] == [False, True]
+
+    def test_may_have_no_header_at_all(self, service: Api) -> None:
+        assert service.call(self.made(None)).problem == "key-missing"
+
+
 class TestACustomDomain:
     def test_may_put_a_base_path_before_ours(self, service: Api) -> None:
         # Given events of a domain that maps /pay to the stage

@@ -524,12 +524,25 @@ class TestPrefer:
         assert things.signals.outcomes == [Outcome.HELD, Outcome.IN_PROGRESS]
         assert things.signals.held == [3_000]
 
-    @pytest.mark.parametrize("prefer", ["wait=20", "respond-async, wait=20"])
-    def test_is_said_to_be_applied_to_a_replay_that_was_held(
-        self, running: NewRoute, route: NewRoute, clock: SetClock, prefer: str
+    @pytest.mark.parametrize(
+        ("prefer", "applied"),
+        [
+            ([("Prefer", "wait=20")], ["wait=20"]),
+            ([("Prefer", "respond-async, wait=20")], ["wait=20"]),
+            ([("Prefer", "handling=strict")], None),
+            ([], None),
+        ],
+    )
+    def test_is_said_to_be_applied_to_a_replay_that_was_held_for_it(
+        self,
+        running: NewRoute,
+        route: NewRoute,
+        clock: SetClock,
+        prefer: list[tuple[str, str]],
+        applied: list[str] | None,
     ) -> None:
         # Given another worker that takes the operation over and completes it after a while
-        things, elsewhere = running(), route()
+        things, elsewhere = running(hold_by_default=20), route()
 
         def complete() -> None:
             clock.while_asleep = lambda: None
@@ -539,11 +552,11 @@ class TestPrefer:
         clock.while_asleep = complete
 
         # When a duplicate is held meanwhile
-        answer = things.post(headers=[("Prefer", prefer)])
+        answer = things.post(headers=prefer)
 
         # Then it gets the replay
         assert (answer.status, answer.replayed) == (201, True)
-        assert answer.headers["preference-applied"] == ["wait=20"]
+        assert answer.headers.get("preference-applied") == applied
         assert things.signals.outcomes == [Outcome.HELD, Outcome.REPLAYED_FROM_TABLE]
 
     def test_is_not_applied_to_what_was_not_held(self, route: NewRoute) -> None:

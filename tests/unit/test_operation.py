@@ -323,15 +323,16 @@ class TestUndoing:
 
         assert calls.made == ["undo first"]
 
+    @pytest.mark.parametrize(("asked", "pause"), [(7, 7), (None, 1)])
     def test_that_is_refused_for_good_is_tried_again_all_the_same(
-        self, perform: Callable[..., Operation], calls: Calls
+        self, perform: Callable[..., Operation], calls: Calls, asked: int | None, pause: int
     ) -> None:
-        refused = Problem("funnel-rejected", "no", status=422, retry_after=7)
+        refused = Problem("funnel-rejected", "no", status=422, retry_after=asked)
 
         with pytest.raises(Retryable, match="Cannot undo first") as raised:
             perform(undo_first=calls.failing("undo first", refused)).undo(REJECTED)
 
-        assert raised.value.retry_after == 7
+        assert raised.value.retry_after == pause
 
     def test_lets_no_later_attempt_go_forward(self, attempt: Attempt, calls: Calls, kept: Checkpoints) -> None:
         attempt().step("first", calls("first"), undo=calls("undo first"))

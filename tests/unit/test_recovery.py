@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 import api
+from idempotency.problems import Retryable
 from idempotency.record import PARKED_UNTIL
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
@@ -257,6 +258,21 @@ class TestParked:
 
         assert campaigns.record["lease_until"] == PARKED_UNTIL
         assert campaigns.record["last_error"] == "every attempt was cut off"
+
+    def test_keeps_the_last_error_that_an_attempt_lived_to_tell(
+        self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Funnels, "create", Mock(side_effect=[Retryable("busy"), *MAX_RECOVERIES * [Killed]]))
+        campaigns.launch()
+        for _ in range(MAX_RECOVERIES):
+            clock.advance(LONGEST_PAUSE)
+            with pytest.raises(Killed):
+                campaigns.recover()
+
+        clock.advance(LONGEST_PAUSE)
+        assert campaigns.recover() == NOTHING
+
+        assert campaigns.record["last_error"] == "Retryable: busy"
 
     def test_is_what_cannot_be_undone(self, campaigns: Campaigns, clock: SetClock) -> None:
         campaigns.dns_fails(DNS_REJECTS)
