@@ -41,6 +41,7 @@ _VERDICTS = {
     pytest.ExitCode.INTERRUPTED,
     pytest.ExitCode.USAGE_ERROR,
 }
+_UNCHANGED = Mutant(Path(), "", range(0), "", "", "")
 _QUIET = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
 _PLUGINS = [
     "_hypothesis_pytestplugin",
@@ -79,7 +80,7 @@ def survey() -> Survey:
     """Run every test once, on the code as it is.
 
     Raises:
-        RuntimeError: if one fails.
+        RuntimeError: if one fails, or has a name that does not lead to it.
     """
     tests: defaultdict[Path, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     seconds: dict[str, float] = {}
@@ -89,7 +90,11 @@ def survey() -> Survey:
             for path, lines in lines_of.items():
                 for line, names in lines.items():
                     tests[path][line] += names
-    return Survey(tests, seconds)
+    found = Survey(tests, seconds)
+    # A name that pytest does not find again would look like a test that fails.
+    if not _passes(_UNCHANGED, ["--collect-only", *seconds], found):
+        raise RuntimeError("pytest does not find all tests by their names")
+    return found
 
 
 def survives(mutant: Mutant, found: Survey) -> bool:
@@ -172,8 +177,7 @@ def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
     tracer.start()
     status = _pytest([*paths, *(f"--ignore={path}" for path in _LEFT_OUT)], watch)
     tracer.stop()
-    # A name that pytest does not find again would look like a test that fails.
-    if status is _pytest(["--collect-only", *watch.seconds], watch) is pytest.ExitCode.OK:
+    if status is pytest.ExitCode.OK:
         data = tracer.get_data()
         lines = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
         answer.send((lines, dict(watch.seconds)))
