@@ -47,7 +47,7 @@ class Request:
         raw = event.raw_event
         body = raw.get("body") or ""
         path = _below_base(event.path, event.resource)
-        client_path = event.request_context.path or event.path
+        client_path = event.request_context.get("path") or event.path
         return cls(
             principal=principal(event),
             method=event.http_method,

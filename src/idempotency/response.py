@@ -121,7 +121,7 @@ class StoredResponse:
 
     def response(self) -> Response[str | bytes]:
         """Build the response that a route or a replay answers with."""
-        headers = {name: list(values) if len(values) > 1 else values[0] for name, values in self.headers.items()}
+        headers: dict[str, str | list[str]] = {name: list(values) for name, values in self.headers.items()}
         return Response(self.status, body=_decode(self.body) if self.text else self.body, headers=headers)
 
     def pack(self) -> tuple[dict[str, Any], bytes]:

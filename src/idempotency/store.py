@@ -70,7 +70,8 @@ _RESUME = """
     ADD attempt :one, recoveries :one
 """
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
-_STILL_THE_ONE_SEEN = "attribute_not_exists(id) OR (#owner = :owner AND expires_at = :expires_at)"
+# Whoever replaced or completed it meanwhile has set another time.
+_STILL_THE_ONE_SEEN = "attribute_not_exists(id) OR expires_at = :expires_at"
 _MINE = "#owner = :owner AND #status = :processing"
 _WAITING = "#status = :released AND attribute_exists(recovery_shard)"
 _ROW_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
@@ -95,7 +96,9 @@ class Fenced(BaseException):
 
 
 class _ConditionFailed(Exception):
-    def __init__(self, item: Item | None) -> None:
+    """A condition does not hold of this item; empty if there is none."""
+
+    def __init__(self, item: Item) -> None:
         super().__init__()
         self.item = item
 
@@ -162,7 +165,7 @@ class Store(_Table):
         try:
             return self._update(candidate.id, update, _CLAIMABLE, values)
         except _ConditionFailed as failed:
-            standing = _record(failed.item or {})
+            standing = _record(failed.item)
         if not standing.expired(now):
             return standing
         return self._replace(standing, candidate)
@@ -311,14 +314,11 @@ class Store(_Table):
                 self._client.put_item,
                 TableName=self.table,
                 Item=_encode({**_item(claimed), **shard}),
-                **_expressions(
-                    {"ConditionExpression": _STILL_THE_ONE_SEEN},
-                    {"owner": expired.owner, "expires_at": expired.expires_at},
-                ),
+                **_expressions({"ConditionExpression": _STILL_THE_ONE_SEEN}, {"expires_at": expired.expires_at}),
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except _ConditionFailed as failed:
-            return _record(failed.item or {})
+            return _record(failed.item)
         return claimed
 
     def _write_mine(
@@ -373,7 +373,7 @@ class Store(_Table):
         except _TransactionCanceled as canceled:
             record_reason, *row_reasons = canceled.reasons
             if record_reason["Code"] == "ConditionalCheckFailed":
-                raise _ConditionFailed(_decode(record_reason.get("Item") or {}) or None) from None
+                raise _ConditionFailed(_decode(record_reason.get("Item", {}))) from None
             for row, reason in zip((*inserted, *deleted), row_reasons, strict=True):
                 if reason["Code"] == "ConditionalCheckFailed":
                     raise RowTaken(row) from None
@@ -420,7 +420,7 @@ class _TransactionCanceled(Exception):
 def _translate(error: ClientError) -> Exception:
     code = error.response["Error"]["Code"]
     if code == "ConditionalCheckFailedException":
-        return _ConditionFailed(_decode(error.response.get("Item", {})) or None)
+        return _ConditionFailed(_decode(error.response.get("Item", {})))
     if code == "TransactionCanceledException":
         reasons = error.response.get("CancellationReasons", [])
         codes = {reason.get("Code") for reason in reasons}

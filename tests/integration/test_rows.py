@@ -52,6 +52,16 @@ class TestWrittenWithTheCompletion:
         assert [row["by"] for row in second.scan(rows)] == ["first"]
         assert same([reply, worker().run(key="second")])
 
+    def test_is_none_if_the_record_is_gone(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
+
+        def deleted(operation: Operation) -> Response[Any]:
+            one.client.delete_item(TableName=one.table, Key={"id": {"S": operation.record.id}})
+            return inserting(rows, "a")(operation)
+
+        assert one.refused(deleted).slug == "in-progress"
+        assert one.scan(rows) == []
+
     def test_is_a_mistake_in_the_code_if_nobody_said_what_a_conflict_means(self, worker: NewWorker, rows: str) -> None:
         worker().run(inserting(rows, "a"), key="first")
         second = worker()

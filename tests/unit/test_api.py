@@ -1,6 +1,7 @@
 """Every row of the HTTP table, through the function's handler and the gateway's own events."""
 
 import json
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
@@ -415,6 +416,15 @@ class TestFailure:
         assert same_response(first, second)
         assert provider.calls == 1
         assert service.rows == []
+
+    def test_of_a_table_that_is_not_there_is_no_passing_trouble(
+        self, service: Api, logs: StringIO, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("IDEMPOTENCY_TABLE", "nowhere")
+        restart()
+
+        assert service.post().problem == "internal-error"
+        assert "ResourceNotFoundException" in logs.getvalue()
 
     def test_to_reach_dynamodb_answers_503_and_runs_nothing(
         self, service: Api, monkeypatch: pytest.MonkeyPatch

@@ -87,6 +87,11 @@ class TestReplayOf:
         assert without_replay_mark(second) == first
         assert things.runs == 1
 
+    def test_a_header_with_several_values_has_them_all(self, route: NewRoute) -> None:
+        things = route(Completion(200, {}, headers={"Link": ["<a>", "<b>"]}))
+
+        assert [things.post().headers["link"], things.post().headers["link"]] == 2 * [["<a>", "<b>"]]
+
     def test_headers_beyond_the_allow_list_is_the_first_answer_alone(self, route: NewRoute) -> None:
         headers: dict[str, str | list[str]] = {"X-Trace": "1", "Set-Cookie": "a=secret", "ETag": '"7"'}
         things = route(Response(200, "text/plain", "x", headers, cookies=[Cookie("b", "secret")]))

@@ -56,6 +56,19 @@ class TestPrincipal:
         assert principal(APIGatewayProxyEvent({"headers": None})) == ""
 
 
+class TestPath:
+    def test_of_a_greedy_route_is_whole(self) -> None:
+        files = proxy_event("POST", "/v1/files/2027/a.txt", resource="/v1/files/{name+}")
+
+        assert Request.from_event(APIGatewayProxyEvent(files)).path == "/v1/files/2027/a.txt"
+
+    def test_is_all_that_an_event_without_a_context_tells(self) -> None:
+        event = {**proxy_event("POST", "/v1/things"), "requestContext": {}}
+        found = Request.from_event(APIGatewayProxyEvent(event))
+
+        assert (found.base_path, found.path) == ("", "/v1/things")
+
+
 class TestFingerprint:
     def test_has_a_version_and_never_changes(self) -> None:
         # A changed fingerprint would answer 422 to every retry in flight on the day of the deployment.
