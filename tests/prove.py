@@ -39,7 +39,7 @@ PARTS = (
     Part("the explorer's DynamoDB, call by call", ("pytest", "-q", "tests/simulation/test_conformance.py")),
     Part("random walks beside a model", ("pytest", "-q", "tests/stateful")),
     Part("histories that one execution explains", ("pytest", "-q", "tests/e2e/test_histories.py")),
-    Part("tests that fail if a condition goes", ("tests.mutation",)),
+    Part("tests that fail if a condition goes", ("tests.mutation", "--every", "3")),
 )
 
 

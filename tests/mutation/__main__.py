@@ -1,6 +1,6 @@
 """Mutation testing: every condition, fence and comparison of src/idempotency, removed, must fail a test.
 
-    python -m tests.mutation [--only store.py] [--all]
+    python -m tests.mutation [--only store.py] [--every 3] [--all]
 
 Prints each survivor, and the score. Exits with 1 if one survives for which `SURVIVORS` has no reason.
 """
@@ -25,6 +25,7 @@ from tools.setup import ROOT
 def main() -> int:
     parser = argparse.ArgumentParser(description="Take one condition out at a time, and see that a test fails.")
     parser.add_argument("--only", default="", help="a module's name")
+    parser.add_argument("--every", type=int, default=1, help="try one of so many (default: 1)")
     parser.add_argument("--all", action="store_true", help="try those too that are known to survive")
     arguments = parser.parse_args()
     made = [
@@ -32,7 +33,7 @@ def main() -> int:
         for path in sorted((ROOT / PACKAGE).glob("*.py"))
         if arguments.only in path.name
         for mutant in mutants(path)
-    ]
+    ][:: arguments.every]
     tried = [mutant for mutant in made if arguments.all or mutant.name not in SURVIVORS]
     started = time.monotonic()
     with dynamodb_local.running() as server:

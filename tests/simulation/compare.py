@@ -142,10 +142,10 @@ reach, throttle or hold the item in a transaction; the lease may end; the record
 DynamoDB does it; an index may show what was. After each schedule one undisturbed retry must finish the operation, and
 the next one replay it. The seven invariants are the rows of the table below.
 
-    make prove        runs all of this in full, and sums it up: 15 minutes
+    make prove        runs all of this, with every third mutant, and sums it up: 15 minutes
     make test         a bounded part of it, and that each invariant can fail: broken lifecycles are caught
     make peers        explores the peers as below, and writes this page
-    make mutate       tests the tests, below
+    make mutate       tries every mutant: ten minutes
     make chaos        kills, hangs and cuts what is deployed to the local cloud, and accounts for every key
 
 A schedule that ends in a state met before is not searched on: it counts once. A violation is printed as a timeline with
