@@ -34,7 +34,7 @@ class Part:
 
 
 PARTS = (
-    Part("every schedule of the explorer", ("tests.simulation.prove", "--most", "20000", "--random", "1000")),
+    Part("every schedule of the explorer", ("tests.simulation.prove", "--most", "10000", "--random", "1000")),
     Part("the peers under the explorer", ("tests.simulation.compare",), "peers"),
     Part("the explorer's DynamoDB, call by call", ("pytest", "-q", "tests/simulation/test_conformance.py")),
     Part("random walks beside a model", ("pytest", "-q", "tests/stateful")),

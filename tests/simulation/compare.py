@@ -145,7 +145,7 @@ the next one replay it. The seven invariants are the rows of the table below.
     make prove        runs all of this, with every third mutant, and sums it up: 15 minutes
     make test         a bounded part of it, and that each invariant can fail: broken lifecycles are caught
     make peers        explores the peers as below, and writes this page
-    make mutate       tries every mutant: ten minutes
+    make mutate       tries every mutant: ten to fifteen minutes
     make chaos        kills, hangs and cuts what is deployed to the local cloud, and accounts for every key
 
 A schedule that ends in a state met before is not searched on: it counts once. A violation is printed as a timeline with
