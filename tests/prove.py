@@ -6,13 +6,13 @@ python -m tests.prove
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
+from tools import errors
 from tools.setup import ENVIRONMENTS, ROOT
 
 console = Console(highlight=False)
@@ -75,4 +75,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    errors.run(main)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from tests.dynamodb_local import ENDPOINT
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.runs import PACKAGE, Survey, survey, survives
 from tests.mutation.survivors import SURVIVORS
-from tools import dynamodb_local
+from tools import dynamodb_local, errors
 from tools.setup import ROOT
 
 
@@ -62,4 +61,4 @@ def _survivors(tried: Sequence[Mutant], found: Survey) -> Iterator[Mutant]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    errors.run(main)

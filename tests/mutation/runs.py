@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.mutation.mutants import Mutant
+from tools.errors import ToolError
 
 PACKAGE = "src/idempotency"
 # By how coverage has to follow them.
@@ -80,7 +81,7 @@ def survey() -> Survey:
     """Run every test once, on the code as it is.
 
     Raises:
-        RuntimeError: if one fails, or has a name that does not lead to it.
+        ToolError: if one fails, or has a name that does not lead to it.
     """
     tests: defaultdict[Path, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     seconds: dict[str, float] = {}
@@ -93,7 +94,7 @@ def survey() -> Survey:
     found = Survey(tests, seconds)
     # A name that pytest does not find again would look like a test that fails.
     if not _passes(_UNCHANGED, ["--collect-only", *seconds], found):
-        raise RuntimeError("pytest does not find all tests by their names")
+        raise ToolError("pytest does not find all tests by their names")
     return found
 
 
@@ -101,7 +102,7 @@ def survives(mutant: Mutant, found: Survey) -> bool:
     """Whether every test that runs a mutant's lines passes.
 
     Raises:
-        RuntimeError: if pytest could not tell.
+        ToolError: if pytest could not tell.
     """
     tests = found.of(mutant)
     # Few tests are quickly collected, and most mutants do not survive them.
@@ -120,7 +121,7 @@ def _passes(mutant: Mutant, tests: Sequence[str], found: Survey) -> bool:
     finally:
         process.join()
     if status not in _VERDICTS:
-        raise RuntimeError(f"{mutant.name}: pytest ended with {status!r}")
+        raise ToolError(f"{mutant.name}: pytest ended with {status!r}")
     found.kills.update(killers)
     return status is pytest.ExitCode.OK
 
@@ -164,7 +165,7 @@ def _surveyed(paths: Sequence[str], concurrency: str) -> Any:
     try:
         return receiver.recv()
     except EOFError:
-        raise RuntimeError(f"{' '.join(paths)}: a test fails on the code as it is") from None
+        raise ToolError(f"{' '.join(paths)}: a test fails on the code as it is") from None
     finally:
         process.join()
 

@@ -11,7 +11,6 @@ from unittest.mock import Mock
 import pytest
 
 import api
-from idempotency.problems import Retryable
 from idempotency.record import PARKED_UNTIL
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
@@ -242,37 +241,36 @@ class TestParked:
             assert campaigns.recover()["taken_up"] == 1
         assert campaigns.record["lease_until"] == PARKED_UNTIL
 
+    @staticmethod
+    def kill_every_attempt(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let recovery attempt it until it gives up."""
+        monkeypatch.setattr(Funnels, "create", Mock(side_effect=Killed))
+        for _ in range(MAX_RECOVERIES):
+            clock.advance(LONGEST_PAUSE)
+            with pytest.raises(Killed):
+                campaigns.recover()
+        clock.advance(LONGEST_PAUSE)
+        assert campaigns.recover() == NOTHING
+        assert campaigns.record["lease_until"] == PARKED_UNTIL
+
     def test_is_what_kills_whoever_attempts_it(
         self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         abandon()
-        with monkeypatch.context() as patch:
-            patch.setattr(Funnels, "create", Mock(side_effect=Killed))
-            for _ in range(MAX_RECOVERIES):
-                clock.advance(LONGEST_PAUSE)
-                with pytest.raises(Killed):
-                    campaigns.recover()
 
-        clock.advance(LONGEST_PAUSE)
-        assert campaigns.recover() == NOTHING
+        self.kill_every_attempt(campaigns, clock, monkeypatch)
 
-        assert campaigns.record["lease_until"] == PARKED_UNTIL
         assert campaigns.record["last_error"] == "every attempt was cut off"
 
     def test_keeps_the_last_error_that_an_attempt_lived_to_tell(
         self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Funnels, "create", Mock(side_effect=[Retryable("busy"), *MAX_RECOVERIES * [Killed]]))
+        fails_from_now_on(campaigns)
         campaigns.launch()
-        for _ in range(MAX_RECOVERIES):
-            clock.advance(LONGEST_PAUSE)
-            with pytest.raises(Killed):
-                campaigns.recover()
 
-        clock.advance(LONGEST_PAUSE)
-        assert campaigns.recover() == NOTHING
+        self.kill_every_attempt(campaigns, clock, monkeypatch)
 
-        assert campaigns.record["last_error"] == "Retryable: busy"
+        assert campaigns.record["last_error"] == "Retryable: MyFunnelAPI answered 503."
 
     def test_is_what_cannot_be_undone(self, campaigns: Campaigns, clock: SetClock) -> None:
         campaigns.dns_fails(DNS_REJECTS)
