@@ -163,11 +163,13 @@ class Lifecycle:
         try:
             return self._settle(operation, self._attempt(operation, execute), policy)
         except Fenced as fenced:
+            winner = fenced.record or record
+            if winner.completed and winner.owner == record.owner:
+                return self._executed(winner, self.store.response(winner))  # only the acknowledgement was lost
             self._signals.emit(Outcome.FENCED, record)
-            winner = fenced.record
-            if winner and winner.completed and winner.fingerprint == request.fingerprint:
+            if winner.completed and winner.fingerprint == request.fingerprint:
                 return self._replay(winner)
-            raise self._in_progress(winner or record) from None
+            raise self._in_progress(winner) from None
 
     def resume(self, id_: str, policy: Policy, deadline: int) -> Record | None:
         """Claim an abandoned operation for recovery: 1 write. None if it is not due any more, or parked now.
@@ -243,9 +245,12 @@ class Lifecycle:
     def _complete(self, operation: Operation, result: Result, policy: Policy) -> Reply:
         expires_at = self.clock.now() // 1000 + policy.ttl
         record = self.store.complete(operation.record, result.response, expires_at_seconds=expires_at, rows=result.rows)
+        return self._executed(record, result.response)
+
+    def _executed(self, record: Record, response: StoredResponse) -> Reply:
         self._signals.emit(Outcome.EXECUTED, record)
-        self._remember(record, result.response)
-        return Reply(result.response)
+        self._remember(record, response)
+        return Reply(response)
 
     def _release(self, operation: Operation, result: Result, policy: Policy) -> Reply:
         record = operation.record

@@ -135,6 +135,7 @@ class TestComplete:
         reply = one.run(operation)
 
         assert (reply.response.status, one.record().status) == (201, Status.COMPLETED)
+        assert (reply.replayed, one.signals.outcomes) == (False, [Outcome.EXECUTED])
         assert same([reply, worker().run(operation)])
         assert operation.runs == 1
 
