@@ -150,8 +150,7 @@ class Lifecycle:
                 self._pause(record, hold_until, next(pauses), held)
                 held = self.clock.now() - started
                 record = self.store.get(id_) or claim()
-        if held:
-            self._signals.emit(Outcome.HELD, record, milliseconds=held)
+        self._count_hold(record, held)
         return self.perform(record, request, policy, deadline, execute)
 
     def perform(self, record: Record, request: Request, policy: Policy, deadline: int, execute: Execute) -> Reply:
@@ -207,11 +206,14 @@ class Lifecycle:
     def _pause(self, record: Record, hold_until: int, pause: int, held: int) -> None:
         now = self.clock.now()
         if now >= hold_until:
-            if held:
-                self._signals.emit(Outcome.HELD, record, milliseconds=held)
+            self._count_hold(record, held)
             self._signals.emit(Outcome.IN_PROGRESS, record)
             raise self._in_progress(record)
         self.clock.sleep(min(pause, hold_until - now, record.lease_until + 1 - now))
+
+    def _count_hold(self, record: Record, held: int) -> None:
+        if held:
+            self._signals.emit(Outcome.HELD, record, milliseconds=held)
 
     def _in_progress(self, record: Record) -> Problem:
         """Ask to retry after as long as the attempt has run already, but not beyond its lease."""
@@ -285,8 +287,7 @@ class Lifecycle:
         else:
             response, outcome = self.store.response(record), Outcome.REPLAYED_FROM_TABLE
             self._remember(record, response)
-        if held:
-            self._signals.emit(Outcome.HELD, record, milliseconds=held)
+        self._count_hold(record, held)
         self._signals.emit(outcome, record)
         return Reply(response, replayed=True, held=held)
 
