@@ -39,8 +39,8 @@ def main() -> int:
         os.environ[ENDPOINT] = server.endpoint_url  # one for all processes: to start it takes longer than most tests
         survived = list(_survivors(tried, survey()))
     unknown = [mutant for mutant in survived if mutant.name not in SURVIVORS]
-    known = len(made) - len(tried) + len(survived) - len(unknown)
-    killed = len(made) - known - len(unknown)
+    killed = len(tried) - len(survived)
+    known = len(made) - killed - len(unknown)
     print(
         f"{killed} of {len(made)} mutants killed, {known} known to be no different, {len(unknown)} survived,"
         f" {(time.monotonic() - started) / 60:.1f} minutes"

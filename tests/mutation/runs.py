@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
@@ -86,7 +86,11 @@ def survey() -> Survey:
     tests: defaultdict[Path, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     seconds: dict[str, float] = {}
     with ThreadPoolExecutor(len(_TESTS)) as pool:
-        for lines_of, seconds_of in pool.map(_surveyed, *zip(*_TESTS.items(), strict=True)):
+        answers = pool.map(lambda part: _in_a_fork(_survey, *part), _TESTS.items())
+        for paths, answer in zip(_TESTS, answers, strict=True):
+            if answer is None:
+                raise ToolError(f"{' '.join(paths)}: a test fails on the code as it is")
+            lines_of, seconds_of = answer
             seconds |= seconds_of
             for path, lines in lines_of.items():
                 for line, names in lines.items():
@@ -110,23 +114,36 @@ def survives(mutant: Mutant, found: Survey) -> bool:
 
 
 def _passes(mutant: Mutant, tests: Sequence[str], found: Survey) -> bool:
-    receiver, sender = _forks.Pipe(duplex=False)
-    process = _forks.Process(target=_try, args=(sender, mutant, tests, found.seconds))
-    process.start()
-    sender.close()
-    try:
-        status, killers = receiver.recv()
-    except EOFError:
+    answer = _in_a_fork(_try, mutant, tests, found.seconds)
+    if answer is None:
         return False  # a test that hangs has failed: the alarm has ended it
-    finally:
-        process.join()
+    status, killers = answer
     if status not in _VERDICTS:
         raise ToolError(f"{mutant.name}: pytest ended with {status!r}")
     found.kills.update(killers)
     return status is pytest.ExitCode.OK
 
 
-def _try(answer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> None:
+def _in_a_fork(task: Callable[..., Any], *arguments: Any) -> Any:
+    """What a task returns in a process of its own; None if the process dies first."""
+    receiver, sender = _forks.Pipe(duplex=False)
+    process = _forks.Process(target=_answer, args=(sender, task, *arguments))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+
+
+def _answer(sender: Connection, task: Callable[..., Any], *arguments: Any) -> None:
+    sender.send(task(*arguments))
+    os._exit(0)
+
+
+def _try(mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> tuple[pytest.ExitCode, list[str]]:
     gc.freeze()  # pytest collects garbage at its end, and what is shared with the other processes is none
     original = SourceFileLoader.get_code
 
@@ -136,8 +153,7 @@ def _try(answer: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapp
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
     watch = _Impatient(seconds)
-    answer.send((_pytest(tests, watch), watch.killers))
-    os._exit(0)
+    return _pytest(tests, watch), watch.killers
 
 
 class _Impatient:
@@ -157,20 +173,7 @@ class _Impatient:
             self.killers.append(report.nodeid)
 
 
-def _surveyed(paths: Sequence[str], concurrency: str) -> Any:
-    receiver, sender = _forks.Pipe(duplex=False)
-    process = _forks.Process(target=_survey, args=(sender, paths, concurrency))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        raise ToolError(f"{' '.join(paths)}: a test fails on the code as it is") from None
-    finally:
-        process.join()
-
-
-def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
+def _survey(paths: Sequence[str], concurrency: str) -> tuple[dict[Path, Any], dict[str, float]] | None:
     import coverage  # noqa: PLC0415 - a tracer has no place in the processes that try mutants
 
     tracer = coverage.Coverage(data_file=None, source=[PACKAGE], concurrency=concurrency, config_file=False)
@@ -178,12 +181,10 @@ def _survey(answer: Connection, paths: Sequence[str], concurrency: str) -> None:
     tracer.start()
     status = _pytest([*paths, *(f"--ignore={path}" for path in _LEFT_OUT)], watch)
     tracer.stop()
-    if status is pytest.ExitCode.OK:
-        data = tracer.get_data()
-        lines = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
-        answer.send((lines, dict(watch.seconds)))
-    answer.close()
-    os._exit(0)
+    if status is not pytest.ExitCode.OK:
+        return None
+    data = tracer.get_data()
+    return {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}, dict(watch.seconds)
 
 
 class _Watch:

@@ -125,9 +125,9 @@ class Model:
 
     def recover(self) -> None:
         """Finish what was abandoned."""
-        for (principal, key), known in list(self.keys.items()):
+        for known in self.keys.values():
             if known.status != "completed" and known.free_at < self.now < known.forgotten_at:
-                self._complete(self.keys[principal, key], 201)
+                self._complete(known, 201)
 
     def forget_warmth(self) -> None:
         """Start a new worker."""
