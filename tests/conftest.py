@@ -4,7 +4,10 @@ import os
 
 # Before anything imports boto3: clients made at import are mocked too only if moto was there first.
 import moto.core  # noqa: F401
+import pytest
 from hypothesis import settings
+
+from tests.clocks import SetClock
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
@@ -24,3 +27,9 @@ os.environ.update(
     POWERTOOLS_METRICS_NAMESPACE="ProvisionOnce",
     SPECIFICATION_URL="https://docs.example/idempotency",
 )
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """The time, for all workers alike."""
+    return SetClock()

@@ -94,12 +94,6 @@ def key() -> str:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    """The time of the handlers in this process."""
-    return SetClock()
-
-
-@pytest.fixture
 def in_process(
     dynamodb_client: DynamoDBClient,
     tables: Tables,

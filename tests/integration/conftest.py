@@ -33,12 +33,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
-@pytest.fixture
-def clock() -> SetClock:
-    """The time, for all workers alike."""
-    return SetClock()
-
-
 @pytest.fixture(scope="session")
 def new_client(dynamodb_local: str) -> Callable[[], DynamoDBClient]:  # noqa: F811
     """Makes clients of DynamoDB Local."""

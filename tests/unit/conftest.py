@@ -45,12 +45,6 @@ def dynamodb(cloud: None) -> Iterator[DynamoDBClient]:
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    """The time."""
-    return SetClock()
-
-
-@pytest.fixture
 def logs() -> Iterator[StringIO]:
     """What the function logs."""
     handler = api.logger.registered_handler
