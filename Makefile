@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON3 ?= python3
 SETUP := @$(PYTHON3) tools/setup.py
 RUN := @.venv/bin/python -m
-OPERATIONS := @PYTHONPATH=src .venv/bin/python -m tools.operations
+OPERATIONS := @PYTHONPATH=src .venv/bin/python -m tools.ops.operations
 ENV ?=
 PORT ?= 0
 
@@ -24,27 +24,27 @@ demo: ## Play the story on a local cloud: answers lost, retries, duplicates, a c
 .PHONY: up
 up: ## Start the local stack and leave it running: make up [PORT=4566]
 	$(SETUP) dev sam cloud
-	$(RUN) tools.stack up --port $(PORT)
+	$(RUN) tools.local.stack up --port $(PORT)
 
 .PHONY: down
 down: ## Stop the local stack
 	$(SETUP) dev
-	$(RUN) tools.stack down
+	$(RUN) tools.local.stack down
 
 .PHONY: logs
 logs: ## Show the logs of the functions as they come: make logs [ENV=prod]
 	$(SETUP) dev
-	$(RUN) tools.logs --env "$(ENV)"
+	$(RUN) tools.ops.logs --env "$(ENV)"
 
 .PHONY: token
 token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
 	$(SETUP) dev
-	$(RUN) tools.tokens issue "$(PRINCIPAL)" --env "$(ENV)"
+	$(RUN) tools.ops.tokens issue "$(PRINCIPAL)" --env "$(ENV)"
 
 .PHONY: revoke
 revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
 	$(SETUP) dev
-	$(RUN) tools.tokens revoke "$(TOKEN)" --env "$(ENV)"
+	$(RUN) tools.ops.tokens revoke "$(TOKEN)" --env "$(ENV)"
 
 .PHONY: operations
 operations: ## List the operations that are not finished: make operations [ENV=prod]
@@ -64,7 +64,7 @@ retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod
 .PHONY: sam-local
 sam-local: ## Invoke the functions in Docker with each of events/*.json: make sam-local [EVENT=provision | SERVE=1]
 	$(SETUP) dev sam
-	$(RUN) tools.sam_local $(EVENT) $(if $(SERVE),--serve)
+	$(RUN) tools.local.sam_local $(EVENT) $(if $(SERVE),--serve)
 
 .PHONY: build
 build: ## Build the artifact
@@ -88,32 +88,32 @@ test-unit: ## Run the tests that need no server
 .PHONY: test-peers
 test-peers: ## Run the tests of the comparison, in the peers' environment
 	$(SETUP) peers
-	@.local/peers/bin/python -m pytest benchmarks
+	@.local/peers/bin/python -m pytest proof/peers
 
 .PHONY: prove
 prove: ## Prove the record's life: every schedule, the peers, random walks, histories, mutants (15 minutes)
 	$(SETUP) dev sam cloud peers
-	@PYTHONPATH=src .venv/bin/python -m tests.prove
+	@PYTHONPATH=src .venv/bin/python -m proof
 
 .PHONY: mutate
 mutate: ## Take one condition out at a time, and see that a test fails: make mutate [ONLY=store.py]
 	$(SETUP) dev
-	@.venv/bin/python -m tests.mutation $(if $(ONLY),--only $(ONLY))
+	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only $(ONLY))
 
 .PHONY: peers
 peers: ## Explore the peers as well, and write docs/proof.md
 	$(SETUP) peers
-	@PYTHONPATH=src .local/peers/bin/python -m tests.simulation.compare
+	@PYTHONPATH=src .local/peers/bin/python -m proof.explorer.compare
 
 .PHONY: bench
 bench: ## Compare with the peers, and write docs/comparison.md
 	$(SETUP) peers
-	@PYTHONPATH=src .local/peers/bin/python -m benchmarks
+	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
 
 .PHONY: chaos
 chaos: ## Kill, hang and cut for a while, and account for every key: make chaos [MINUTES=10] [SEED=1]
 	$(SETUP) dev sam cloud
-	@PYTHONPATH=src .venv/bin/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: ## Check style, types, imports and the template

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from tools import dynamodb_local as tool
+from tools.local import dynamodb_local as tool
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -10,7 +10,7 @@ from typing import Never
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from tools.dynamodb_local import Unavailable
+from tools.local.dynamodb_local import Unavailable
 
 
 class ToolError(Exception):

@@ -10,10 +10,10 @@ from idempotency.clock import Clock
 from idempotency.key import record_id
 from idempotency.record import Record
 from idempotency.store import Store
-from tools.client import Answer, Client
-from tools.myfunnel import Control
-from tools.neighbours import ZONE
-from tools.stack import Stack
+from tools.local.client import Answer, Client
+from tools.local.myfunnel import Control
+from tools.local.neighbours import ZONE
+from tools.local.stack import Stack
 
 PATH = "/v1/campaigns"
 PRINCIPAL = "alice"

@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from tools.processes import workers
-from tools.stack import Stack
+from tools.local.processes import workers
+from tools.local.stack import Stack
 
 Side = Literal["before", "during", "after"]
 Fate = Literal["kill", "lose", "refuse", "delay"]

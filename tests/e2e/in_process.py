@@ -10,7 +10,7 @@ import authorizer
 from tests.clocks import SetClock
 from tests.e2e.targets import Tables, Target, Trait
 from tests.events import Answer, Context, Headers, proxy_event
-from tools import template
+from tools.local import template
 
 # As on the local stack.
 TIMEOUT_SECONDS = 10

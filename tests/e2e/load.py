@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from uuid import UUID
 
+from proof.histories.history import FINAL, KEY_REUSED, NO_ANSWER, Exchange, History, digest, now, outcome
 from tests.e2e.targets import JSON, Remote
 from tests.e2e.wire import exchange
 from tests.events import Answer
-from tests.history import FINAL, KEY_REUSED, NO_ANSWER, Exchange, History, digest, now, outcome
 
 _LONGEST_PAUSE_SECONDS = 5
 

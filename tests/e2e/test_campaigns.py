@@ -11,11 +11,11 @@ import pytest
 
 from tests.e2e.campaigns import Campaign, Services
 from tests.e2e.faults import Faults, Rule
-from tools.client import Client
-from tools.myfunnel import Fault
-from tools.operations import unfinished
-from tools.recovery import recover
-from tools.stack import Stack
+from tools.local.client import Client
+from tools.local.myfunnel import Fault
+from tools.local.recovery import recover
+from tools.local.stack import Stack
+from tools.ops.operations import unfinished
 
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
 NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}

@@ -17,7 +17,7 @@ from tests.e2e.faults import Faults
 from tests.e2e.targets import JSON, PROBE, PROVISION, LocalCloud
 from tests.e2e.test_servers import instances_of, operation_of
 from tests.events import Answer
-from tools.stack import Stack
+from tools.local.stack import Stack
 
 THREADS = 30
 HOLDERS = 40

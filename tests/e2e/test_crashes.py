@@ -13,11 +13,11 @@ import pytest
 
 from tests.e2e.campaigns import PATH, Campaign, Services
 from tests.e2e.faults import Faults, Rule, Side
-from tools.client import Answer, Client
 from tools.errors import ToolError
-from tools.processes import kill_workers
-from tools.recovery import recover
-from tools.stack import Stack
+from tools.local.client import Answer, Client
+from tools.local.processes import kill_workers
+from tools.local.recovery import recover
+from tools.local.stack import Stack
 
 pytestmark = pytest.mark.slow
 

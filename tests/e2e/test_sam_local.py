@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tools import sam_local
-from tools.sam_local import EVENTS, SamLocal
+from tools.local import sam_local
+from tools.local.sam_local import EVENTS, SamLocal
 
 pytestmark = pytest.mark.docker
 

@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tools.local.stack import Stack
 from tools.setup import ROOT
-from tools.stack import Stack
 
 CHECKS = [
     not_a_server_error,

@@ -11,8 +11,8 @@ import pytest
 from idempotency.key import record_id
 from tests.e2e.faults import Faults, Rule, Side
 from tests.e2e.targets import PROVISION, SERVER, LocalCloud
-from tools.client import Client
-from tools.stack import Stack
+from tools.local.client import Client
+from tools.local.stack import Stack
 
 RUN = "ec2.RunInstances"
 COMMIT = "dynamodb.TransactWriteItems"

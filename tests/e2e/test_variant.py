@@ -7,7 +7,7 @@ import yaml
 import api
 from tests.e2e import variant
 from tests.e2e.probe import probe
-from tools import template
+from tools.local import template
 
 
 def test_the_variant_differs_by_a_handler_a_module_and_a_route(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tools import template
+from tools.local import template
 
 _PROBE = Path(__file__).with_name("probe") / "probe.py"
 _ROUTE = {

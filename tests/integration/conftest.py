@@ -16,7 +16,7 @@ from tests.clocks import SetClock
 from tests.dynamodb_local import dynamodb_local  # noqa: F401 - a fixture
 from tests.integration.faults import SDK_ATTEMPTS
 from tests.integration.worker import Worker
-from tools.tables import create_table
+from tools.local.tables import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

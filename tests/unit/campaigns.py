@@ -9,7 +9,7 @@ import recovery
 from provisioning import dns
 from tests.events import KEY, Answer, Context
 from tests.unit.service import Api
-from tools.myfunnel import Fault, MyFunnel
+from tools.local.myfunnel import Fault, MyFunnel
 
 if TYPE_CHECKING:
     from mypy_boto3_route53 import Route53Client

@@ -15,9 +15,9 @@ from provisioning import dns
 from tests.clocks import SetClock
 from tests.unit.campaigns import Campaigns
 from tests.unit.service import Api, restart
-from tools import myfunnel
-from tools.myfunnel import MyFunnel
-from tools.tables import create_table
+from tools.local import myfunnel
+from tools.local.myfunnel import MyFunnel
+from tools.local.tables import create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -13,8 +13,8 @@ import api
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns, Killed
-from tools import myfunnel
-from tools.myfunnel import Fault
+from tools.local import myfunnel
+from tools.local.myfunnel import Fault
 
 DNS_REJECTS = ClientError({"Error": {"Code": "InvalidChangeBatch", "Message": "no"}}, "ChangeResourceRecordSets")
 DNS_IS_BUSY = ClientError({"Error": {"Code": "PriorRequestNotComplete"}}, "ChangeResourceRecordSets")

@@ -24,8 +24,8 @@ from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.events import Answer
 from tests.unit.service import JSON, SERVER, Api
-from tools import template
-from tools.myfunnel import TOKEN, Fault, MyFunnel, serving
+from tools.local import template
+from tools.local.myfunnel import TOKEN, Fault, MyFunnel, serving
 from tools.setup import ROOT
 
 Operation = tuple[str, str]

@@ -8,8 +8,8 @@ import pytest
 
 from idempotency.problems import Problem, Retryable
 from provisioning.funnels import Funnels
-from tools import myfunnel
-from tools.myfunnel import Fault, MyFunnel
+from tools.local import myfunnel
+from tools.local.myfunnel import Fault, MyFunnel
 
 NAME, DOMAIN, KEY = "Spring", "spring.shop.example", "key-1"
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from tools import myfunnel
-from tools.myfunnel import TOKEN, Control, Fault, MyFunnel
+from tools.local import myfunnel
+from tools.local.myfunnel import TOKEN, Control, Fault, MyFunnel
 
 BODY = {"name": "Spring", "domain": "spring.shop.example"}
 

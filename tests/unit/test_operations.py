@@ -15,10 +15,10 @@ import api
 from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.unit.campaigns import CAMPAIGN, Campaigns
-from tools import environments, operations
-from tools.environments import Environment
 from tools.errors import ToolError
-from tools.recovery import recover
+from tools.local.recovery import recover
+from tools.ops import environments, operations
+from tools.ops.environments import Environment
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from idempotency.policy import Policy
-from tools import template
+from tools.local import template
 
 
 class TestDefaults:

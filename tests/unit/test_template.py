@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from idempotency.signals import Outcome
-from tools import template
-from tools.samconfig import deploy_parameters
+from tools.local import template
+from tools.local.samconfig import deploy_parameters
 
 _STACK = template.load()
 _RESOURCES: dict[str, Any] = _STACK["Resources"]

@@ -12,7 +12,7 @@ from textwrap import indent
 
 import pytest
 
-from tools import template
+from tools.local import template
 from tools.setup import ROOT
 
 PAGE = ROOT / "docs" / "adding-an-endpoint.md"

@@ -5,11 +5,11 @@ python -m tools.demo
 
 from __future__ import annotations
 
-from tools import neighbours, stack
 from tools.demo.act_one import ActOne
 from tools.demo.act_two import ActTwo
 from tools.demo.story import Story
 from tools.errors import run
+from tools.local import neighbours, stack
 from tools.setup import LOCAL
 
 

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-from tools.client import Answer, Client
 from tools.demo.story import Story
-from tools.stack import Stack
+from tools.local.client import Answer, Client
+from tools.local.stack import Stack
 
 _PATH = "/v1/servers/provision"
 _SERVER = {"region": "eu-west", "size": "large"}

@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-from tools.client import Answer, Client
 from tools.demo.story import Story
-from tools.myfunnel import Control, Fault, Funnel
-from tools.neighbours import ZONE
-from tools.processes import kill_workers
+from tools.local.client import Answer, Client
+from tools.local.myfunnel import Control, Fault, Funnel
+from tools.local.neighbours import ZONE
+from tools.local.processes import kill_workers
+from tools.local.recovery import recover
+from tools.local.stack import Stack
 from tools.progress import task
-from tools.recovery import recover
-from tools.stack import Stack
 
 _PATH = "/v1/campaigns"
 _WITHIN_SECONDS = 60

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tools.client import Answer
+from tools.local.client import Answer
 
 
 class Story:

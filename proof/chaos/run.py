@@ -1,0 +1,212 @@
+"""A run of chaos: clients at work while workers die or hang, connections break and clocks differ; then the account."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+from idempotency.clock import Clock
+from idempotency.policy import Policy
+from idempotency.record import PARKED_UNTIL, Record
+from idempotency.store import Store
+from proof.chaos.clients import Clients, Rivals
+from proof.chaos.proxy import Proxy
+from proof.histories import history
+from tests.e2e import campaigns
+from tests.e2e.faults import Faults
+from tests.e2e.load import Load
+from tests.e2e.targets import PROVISION, LocalCloud, Tables
+from tools.errors import ToolError
+from tools.local import myfunnel
+from tools.local import stack as local_stack
+from tools.local.dynamodb_local import free_port
+from tools.local.recovery import recover
+from tools.local.stack import Stack
+from tools.ops.operations import unfinished
+
+_FUNCTION_TIMEOUT_SECONDS = 8
+_HANG_SECONDS = _FUNCTION_TIMEOUT_SECONDS + 5
+_CUT_SHARE = 0.2
+_SECONDS_BETWEEN_TROUBLES = (0.5, 2.5)
+_OUTAGE_SECONDS = (0.5, 4.0)
+_RECOVERY_SECONDS = 45
+_HOST = "127.0.0.1"
+
+
+@dataclass
+class Account:
+    """What a run came to.
+
+    Args:
+        keys: keys that clients used.
+        requests: requests that they sent.
+        duplicate_effects: what there is not exactly one of.
+        changed_answers: answers that one execution of their key does not explain.
+        stuck: keys without a final answer, and operations that are not finished.
+        went_wrong: how often what went wrong on purpose.
+    """
+
+    keys: int
+    requests: int
+    duplicate_effects: list[str]
+    changed_answers: list[str]
+    stuck: list[str]
+    went_wrong: dict[str, int]
+
+    @property
+    def violations(self) -> list[str]:
+        """All that must not have happened."""
+        return self.duplicate_effects + self.changed_answers + self.stuck
+
+
+@dataclass(frozen=True)
+class _World:
+    """What a run happens in: a stack, faults in its workers, and proxies in front of what they call."""
+
+    stack: Stack
+    faults: Faults
+    dynamodb: Proxy
+    myfunnel: Proxy
+
+    @property
+    def target(self) -> LocalCloud:
+        """The stack as clients reach it."""
+        tables = Tables(self.stack.client("dynamodb"), self.stack.idempotency_table, self.stack.resources_table)
+        return LocalCloud(self.stack.api_url, tables, {"alice": self.stack.token, "bob": self.stack.other_token})
+
+
+def run(home: Path, *, seconds: float, seed: int, progress: Callable[[str], None]) -> Account:
+    """Deploy a stack, let chaos reign over it, let it come to rest, and draw up the account.
+
+    Args:
+        home: a directory for the cloud, the faults and the history.
+        seconds: how long clients begin new operations.
+        seed: what decides what is sent, and how often what goes wrong; when it does, nobody decides.
+        progress: told now and then how far it is.
+
+    Raises:
+        ToolError: if the stack cannot be deployed.
+    """
+    file = home / "history.jsonl"
+    with _world(home, Random(seed)) as world:
+        with history.recording(file) as recorded:
+            clients = Clients(Load(world.target, recorded), world.faults, _HANG_SECONDS, Random(seed))
+            with _trouble(world, Random(seed)) as troubles:
+                clients.work(seconds, lambda told: progress(f"{told}, {troubles['workers killed']} workers killed"))
+            world.dynamodb.calm_down()
+            world.myfunnel.calm_down()
+            progress("calm again: recovery finishes what was abandoned")
+            _recover(world.stack)
+            progress("every client asks once more")
+            unresolved = clients.settle()
+        exchanges = history.load(file)
+        return Account(
+            keys=len(clients.rivals),
+            requests=len(exchanges),
+            duplicate_effects=_not_exactly_one(world.stack, clients.rivals),
+            changed_answers=history.check(exchanges),
+            stuck=[f"no answer to {one.path} {one.key}" for one, _ in unresolved]
+            + [f"not finished: {record.id}: {record.last_error}" for record in _unfinished(world.stack)],
+            went_wrong={**troubles, **_caused(world)},
+        )
+
+
+@contextmanager
+def _world(home: Path, random: Random) -> Iterator[_World]:
+    port = free_port()
+    faults = Faults(home / "faults")
+    dynamodb, proxied = Proxy(random, _CUT_SHARE), Proxy(random, _CUT_SHARE)
+    with ExitStack() as cleanup:
+        upstream = urlsplit(myfunnel.start(home))
+        cleanup.callback(myfunnel.stop, home)
+        parameters = {
+            "FunctionTimeoutSeconds": str(_FUNCTION_TIMEOUT_SECONDS),
+            "MyFunnelApiUrl": cleanup.enter_context(proxied.serving(str(upstream.hostname), int(upstream.port or 0))),
+        }
+        environment = {
+            **faults.environment,
+            "AWS_ENDPOINT_URL_DYNAMODB": cleanup.enter_context(dynamodb.serving(_HOST, port)),
+            # Two workers then differ by as much as the policy allows for, at most.
+            "CLOCK_SKEW_SECONDS": str(Policy().clock_skew / 2),
+        }
+        running = local_stack.running(home / "cloud", port=port, parameters=parameters, environment=environment)
+        yield _World(cleanup.enter_context(running), faults, dynamodb, proxied)
+
+
+@contextmanager
+def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
+    """Every now and then kill a worker, or let DynamoDB or MyFunnelAPI be down for a while; yields how often."""
+    troubles = Counter({"workers killed": 0})
+    over = threading.Event()
+
+    def reign() -> None:
+        while not over.wait(random.uniform(*_SECONDS_BETWEEN_TROUBLES)):
+            # Of two workers that are killed, one service is down.
+            down = random.choice([world.dynamodb, world.myfunnel, None, None, None, None])
+            if down is None:
+                troubles["workers killed"] += world.faults.kill_one(world.stack, random)
+            else:
+                troubles["outages"] += 1
+                with down.outage():
+                    over.wait(random.uniform(*_OUTAGE_SECONDS))
+
+    thread = threading.Thread(target=reign)
+    thread.start()
+    try:
+        yield troubles
+    finally:
+        over.set()
+        thread.join()
+
+
+def _caused(world: _World) -> dict[str, int]:
+    met = world.faults.counts()
+    return {
+        "calls cut short by a kill": met["kill"],
+        "functions timed out": met["delay"],
+        "calls lost or refused": met["lose"] + met["refuse"],
+        "connections cut": world.dynamodb.cuts + world.myfunnel.cuts,
+    }
+
+
+def _recover(stack: Stack) -> None:
+    deadline = time.monotonic() + _RECOVERY_SECONDS
+    while time.monotonic() < deadline and any(record.lease_until < PARKED_UNTIL for record in _unfinished(stack)):
+        with suppress(ToolError):
+            recover(stack.client("lambda"), stack.recovery_function_name)
+        time.sleep(1)
+
+
+def _unfinished(stack: Stack) -> list[Record]:
+    return list(unfinished(Store(stack.client("dynamodb"), stack.idempotency_table, Clock())))
+
+
+def _not_exactly_one(stack: Stack, rivals: Iterable[Rivals]) -> list[str]:
+    """Whatever there is none of, or two."""
+    keys: dict[str, list[str]] = {PROVISION: [], campaigns.PATH: []}
+    for one, _ in rivals:
+        keys[one.path].append(one.key)
+    instances = _instances(stack)
+    found = [f"{number} instances of operation {operation}" for operation, number in instances.items() if number != 1]
+    if len(instances) != len(keys[PROVISION]):
+        found.append(f"{len(instances)} servers under {len(keys[PROVISION])} keys")
+    services = campaigns.Services(stack)
+    for key in keys[campaigns.PATH]:
+        effects = services.effects(campaigns.Campaign(key))
+        found += [f"{number} {kind} of campaign {key}" for kind, number in effects.items() if number != 1]
+    return found
+
+
+def _instances(stack: Stack) -> Counter[str]:
+    """How many instances each operation has."""
+    pages = stack.client("ec2").get_paginator("describe_instances").paginate()
+    reservations = (reservation for page in pages for reservation in page["Reservations"])
+    instances = (instance for reservation in reservations for instance in reservation["Instances"])
+    return Counter(instance["Tags"][0]["Value"] for instance in instances)

@@ -1,0 +1,210 @@
+"""What a library under comparison is asked to do, and what business logic gets from it."""
+
+from __future__ import annotations
+
+import base64
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import boto3
+from boto3.dynamodb.types import TypeSerializer
+from botocore.config import Config
+
+T = TypeVar("T")
+
+ROUTE = "/orders"
+
+# The same for every library: their own defaults differ, and are the SDK's merit rather than theirs.
+SDK = Config(
+    connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=50
+)
+CREDENTIALS: dict[str, Any] = {
+    "region_name": "eu-west-1",
+    "aws_access_key_id": "local",
+    "aws_secret_access_key": "local",
+}
+
+
+class NotPromised(Exception):
+    """The library has nothing of the kind."""
+
+
+class Killed(BaseException):
+    """The worker is gone in the middle: no handler of exceptions gets to run, as with a Lambda timeout."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a library keeps things.
+
+    Args:
+        endpoint: DynamoDB's URL.
+        records: name of the table of its idempotency records.
+        rows: name of the table of business rows.
+    """
+
+    endpoint: str
+    records: str
+    rows: str
+
+    def client(self) -> Any:
+        """Make a DynamoDB client."""
+        return boto3.client("dynamodb", endpoint_url=self.endpoint, config=SDK, **CREDENTIALS)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A client's POST.
+
+    Args:
+        key: the ``Idempotency-Key``; None for none.
+        body: JSON.
+        principal: who the gateway says that it is.
+    """
+
+    key: str | None
+    body: str = '{"region": "eu-west", "size": "large"}'
+    principal: str = "alice"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        key = {} if self.key is None else {"Idempotency-Key": self.key}
+        return {"Content-Type": "application/json", **key}
+
+    def event(self) -> dict[str, Any]:
+        """Build the event of a REST API, Lambda proxy integration."""
+        return {
+            "resource": ROUTE,
+            "path": ROUTE,
+            "httpMethod": "POST",
+            "headers": self.headers,
+            "multiValueHeaders": {name: [value] for name, value in self.headers.items()},
+            "queryStringParameters": None,
+            "multiValueQueryStringParameters": None,
+            "requestContext": {"path": ROUTE, "authorizer": {"principalId": self.principal}},
+            "body": self.body,
+            "isBase64Encoded": False,
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, as business logic makes it and as a client gets it; header names in lower case."""
+
+    status: int = 201
+    body: str | bytes = '{"id":"order-1"}'
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+    @classmethod
+    def of(cls, reply: Mapping[str, Any]) -> Answer:
+        """Read what a Lambda proxy integration returns."""
+        body = reply["body"] or ""
+        headers = {name.lower(): values[0] for name, values in reply["multiValueHeaders"].items()}
+        return cls(reply["statusCode"], base64.b64decode(body) if reply.get("isBase64Encoded") else body, headers)
+
+    @property
+    def content(self) -> tuple[int, bytes]:
+        """Status and bytes: what two answers to one key have in common."""
+        return self.status, self.body.encode() if isinstance(self.body, str) else self.body
+
+
+class Attempt(ABC):
+    """What business logic gets from a library."""
+
+    @abstractmethod
+    def step(self, name: str, call: Callable[[], T]) -> T:
+        """Do a part of the operation."""
+
+    @abstractmethod
+    def key(self, name: str) -> str:
+        """The idempotency key to send downstream with a part of the operation."""
+
+    @abstractmethod
+    def save(self, row: Mapping[str, Any]) -> None:
+        """Write a row of business data, as safely as the library can."""
+
+
+Work = Callable[[Attempt], Answer]
+
+
+class Plain(Attempt):
+    """Business logic under a library that knows of the whole call only.
+
+    The client's own key goes downstream, as the libraries' documentation advises; rows are written at once.
+    """
+
+    def __init__(self, request: Request, dynamodb: Any, table: str) -> None:
+        self._request = request
+        self._dynamodb = dynamodb
+        self._table = table
+
+    def step(self, name: str, call: Callable[[], T]) -> T:
+        return call()
+
+    def key(self, name: str) -> str:
+        return f"{self._request.key}:{name}"
+
+    def save(self, row: Mapping[str, Any]) -> None:
+        serialize = TypeSerializer().serialize
+        item = {name: serialize(value) for name, value in row.items()}
+        self._dynamodb.put_item(TableName=self._table, Item=item)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What checks vary; the defaults are production's.
+
+    Args:
+        ttl: seconds for which a response is kept.
+        lease: seconds after which a worker that has not finished is taken for dead.
+        hold: seconds for which a duplicate is held while the first request runs.
+        cache: whether a warm worker keeps completed responses in memory.
+        recoverable: whether `Worker.recover` is to find what is abandoned.
+    """
+
+    ttl: int = 24 * 3600
+    lease: int = 28
+    hold: int = 0
+    cache: bool = False
+    recoverable: bool = False
+
+
+class Worker(ABC):
+    """One execution environment of Lambda: it serves one request at a time, and shares nothing but the tables."""
+
+    emitters: Sequence[Any]
+    """The events of its SDK clients."""
+
+    @abstractmethod
+    def post(self, request: Request, work: Work) -> Answer:
+        """Serve a request."""
+
+    def recover(self, work: Work) -> None:
+        """Finish what was abandoned, without its client."""
+        raise NotPromised
+
+    def close(self) -> None:  # noqa: B027
+        """Give connections back."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library under comparison.
+
+    Args:
+        name: what it is called in the tables.
+        version: of the package.
+        worker: makes an execution environment.
+        key: partition key of its table.
+        index: hash and range key of an index that it queries; empty for none.
+        not_promised: name of a check → why its documentation does not promise it.
+    """
+
+    name: str
+    version: str
+    worker: Callable[[Site, Settings], Worker]
+    key: str = "id"
+    index: tuple[str, ...] = ()
+    not_promised: Mapping[str, str] = field(default_factory=dict)

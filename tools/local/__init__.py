@@ -1,0 +1,1 @@
+"""The cloud on this machine, and what the functions rely on there."""

@@ -1,0 +1,154 @@
+"""The cloud on this machine: MiniStack, an emulator of AWS, listening on the loopback interface only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools.errors import ToolError
+from tools.local.aws import REGION
+from tools.local.processes import end_group, is_running, start_detached
+from tools.setup import ENVIRONMENTS
+
+_HOST = "127.0.0.1"
+_NAME = "ministack"
+_START_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A running cloud.
+
+    Args:
+        pid: its process, which leads a process group of its own with all of the functions' workers.
+        port: where it listens.
+    """
+
+    pid: int
+    port: int
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where SDKs find it."""
+        return f"http://{_HOST}:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes an SDK or sam use this cloud, and nothing but this cloud."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+
+@contextmanager
+def running(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = None) -> Iterator[Cloud]:
+    """A cloud for the length of a `with` block; see `start`."""
+    cloud = start(home, port=port, environment=environment)
+    try:
+        yield cloud
+    finally:
+        stop(home)
+
+
+def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = None) -> Cloud:
+    """Start an empty cloud, and wait until it answers.
+
+    Args:
+        home: directory of its log and scratch files; a cloud left running there is stopped first.
+        port: where to listen; 0 for a free port.
+        environment: variables for it, which its functions inherit.
+
+    Raises:
+        ToolError: if the port is taken, or the cloud does not come up; then nothing is left behind.
+    """
+    stop(home)
+    port = _available(port)
+    scratch = home / "tmp"
+    scratch.mkdir(parents=True)
+    with (home / "cloud.log").open("wb") as log:
+        process = start_detached(
+            [str(ENVIRONMENTS["cloud"] / "bin" / _NAME)],
+            log,
+            env={**_environment(port, scratch), **(environment or {})},
+            cwd=scratch,
+            stdout=log,
+        )
+    cloud = Cloud(process.pid, port)
+    try:
+        (home / "cloud.json").write_text(json.dumps(asdict(cloud)))
+        _wait_until_ready(process, cloud, home / "cloud.log")
+    except BaseException:
+        stop(home)
+        raise
+    return cloud
+
+
+def find(home: Path) -> Cloud | None:
+    """The cloud that was started there, if it still runs."""
+    try:
+        cloud = Cloud(**json.loads((home / "cloud.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return cloud if is_running(cloud.pid, _NAME) else None
+
+
+def stop(home: Path) -> bool:
+    """Stop the cloud that was started there, with all of its workers, and remove its files.
+
+    Returns:
+        Whether one was running.
+    """
+    cloud = find(home)
+    if cloud:
+        end_group(cloud.pid, _NAME)
+    shutil.rmtree(home, ignore_errors=True)
+    return cloud is not None
+
+
+def _environment(port: int, scratch: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
+    return {
+        **inherited,
+        "BIND_HOST": _HOST,
+        "GATEWAY_PORT": str(port),
+        "LAMBDA_EXECUTOR": "local",
+        "MINISTACK_REGION": REGION,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(scratch),
+    }
+
+
+def _available(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise ToolError(f"port {port} is taken; choose another, or leave PORT out for a free one") from error
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], cloud: Cloud, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            last_line = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+            raise ToolError(f"the local cloud ended at once (exit {process.returncode}): {last_line}")
+        with suppress(OSError), socket.create_connection((_HOST, cloud.port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise ToolError(f"the local cloud did not answer on port {cloud.port} within {_START_TIMEOUT_SECONDS} s")

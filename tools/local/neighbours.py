@@ -1,0 +1,43 @@
+"""What campaigns need beside the stack: MyFunnelAPI, its token as a secret, a hosted zone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tools.local import myfunnel
+from tools.local.aws import local_client
+from tools.local.cloud import Cloud
+
+ZONE = "shop.example"
+_SECRET = "provision-once/myfunnel"
+
+
+def set_up(cloud: Cloud, home: Path) -> dict[str, str]:
+    """Set them up for a stack on a local cloud.
+
+    MyFunnelAPI is a stand-in, unless MYFUNNEL_API_URL says where the true one is, and MYFUNNEL_API_TOKEN its token.
+
+    Args:
+        cloud: the cloud.
+        home: directory of the stand-in's files; `tear_down` finds it by them.
+
+    Returns:
+        The template parameters that name them.
+    """
+    token = os.environ.get("MYFUNNEL_API_TOKEN", myfunnel.TOKEN)
+    url = myfunnel.start(home, token) if myfunnel_is_a_stand_in() else os.environ["MYFUNNEL_API_URL"]
+    local_client("secretsmanager", cloud.endpoint_url).create_secret(Name=_SECRET, SecretString=token)
+    zone = local_client("route53", cloud.endpoint_url).create_hosted_zone(Name=ZONE, CallerReference=str(cloud.pid))
+    zone_id = zone["HostedZone"]["Id"].removeprefix("/hostedzone/")
+    return {"MyFunnelApiUrl": url, "MyFunnelSecretId": _SECRET, "DnsZoneId": zone_id}
+
+
+def myfunnel_is_a_stand_in() -> bool:
+    """Whether MyFunnelAPI is a stand-in here."""
+    return not os.environ.get("MYFUNNEL_API_URL")
+
+
+def tear_down(home: Path) -> None:
+    """Stop what `set_up` started outside of the cloud."""
+    myfunnel.stop(home)

@@ -1,0 +1,221 @@
+"""The functions in Docker, as `sam local` runs them, against DynamoDB Local.
+
+    python -m tools.local.sam_local [EVENT …]      invokes events/EVENT.json in turn (default: all), on the same tables
+    python -m tools.local.sam_local --serve        sets all up, shows the command to type, and waits for Ctrl-C
+
+Needs Docker, and Java 17 with npm for DynamoDB Local.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.errors import ToolError, run
+from tools.local import dynamodb_local, stack, template
+from tools.local.aws import REGION, local_client
+from tools.local.tables import create_table
+from tools.ops import tokens
+from tools.progress import console, task
+from tools.setup import ENVIRONMENTS, ROOT
+
+EVENTS = ROOT / "events"
+# The name by which a container knows its host.
+_HOST = "host.docker.internal"
+_TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
+_START_TIMEOUT_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class SamLocal:
+    """`sam local`, set up.
+
+    Args:
+        template: the built template, with the endpoint of DynamoDB Local in it.
+        dynamodb_url: where DynamoDB Local is, with tables that are named after their logical ids.
+        parameters: template parameters.
+    """
+
+    template: Path
+    dynamodb_url: str
+    parameters: Sequence[str]
+
+    def command(self, event: Path) -> list[str]:
+        """What invokes a function with an event."""
+        function = "AuthorizerFunction" if "methodArn" in json.loads(event.read_text()) else "ApiFunction"
+        return self._command("invoke", function, "--event", os.path.relpath(event, ROOT))
+
+    def invoke(self, event: Path) -> Any:
+        """Invoke a function with an event, and return what it returns.
+
+        Raises:
+            ToolError: if sam or the function fails.
+        """
+        finished = subprocess.run(
+            self.command(event), cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+        )
+        try:
+            reply = json.loads(finished.stdout.strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            reply = {"errorMessage": "no answer"}
+        if finished.returncode or "errorMessage" in reply:
+            console.print(finished.stderr, style="dim", markup=False)
+            raise ToolError(f"sam local invoke failed for {event.name} (exit {finished.returncode}): {reply}")
+        return reply
+
+    @contextmanager
+    def serving(self, log: Path) -> Iterator[str]:
+        """Serve the API for the length of a `with` block, at the URL that it gives; the functions stay warm.
+
+        Args:
+            log: where sam's output goes.
+
+        Raises:
+            ToolError: if it does not come up.
+        """
+        port = dynamodb_local.free_port()
+        command = self._command("start-api", "--port", str(port), "--warm-containers", "EAGER")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            _wait_until_listening(process, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+    def _command(self, action: str, *arguments: str) -> list[str]:
+        architecture = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+        return [
+            *(str(ENVIRONMENTS["sam"] / "bin" / "sam"), "local", action, *arguments),
+            *("--template", os.path.relpath(self.template, ROOT), "--skip-pull-image"),
+            *("--add-host", f"{_HOST}:host-gateway"),
+            *("--parameter-overrides", f"Architecture={architecture}", *self.parameters),
+        ]
+
+
+@contextmanager
+def ready(
+    *, parameters: Sequence[str] = (), variant: Callable[[Path], Path] = lambda built: built
+) -> Iterator[SamLocal]:
+    """DynamoDB Local with the tables and the token of the events, for the length of a `with` block.
+
+    Args:
+        parameters: template parameters, as ``Name=value``.
+        variant: makes of what was built what is run instead.
+
+    Raises:
+        ToolError: if Docker does not answer.
+        dynamodb_local.Unavailable: if DynamoDB Local cannot be started.
+    """
+    _require_docker()
+    with dynamodb_local.running() as server:
+        dynamodb = local_client("dynamodb", server.endpoint_url)
+        for name in _TABLES:
+            # sam local gives functions a table's logical id for its name.
+            create_table(dynamodb, name, name)
+        authorizer_event = json.loads((EVENTS / "authorizer.json").read_text())
+        tokens.put(dynamodb, "TokensTable", authorizer_event["authorizationToken"].split()[1], "alice")
+        built = variant(stack.build())
+        adapted = template.load(built / "template.yaml")
+        _adapt(adapted, server.port)
+        path = built / "docker.yaml"
+        path.write_text(yaml.safe_dump(adapted, sort_keys=False))
+        yield SamLocal(path, server.endpoint_url, parameters)
+
+
+def _adapt(built: dict[str, Any], port: int) -> None:
+    # sam local passes on no other variables than a template declares, and knows no aliases.
+    variables = built["Globals"]["Function"]["Environment"]["Variables"]
+    variables["AWS_ENDPOINT_URL_DYNAMODB"] = f"http://{_HOST}:{port}"
+    authorizers = built["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
+    authorizers["BearerToken"]["FunctionArn"] = {"Fn::GetAtt": ["AuthorizerFunction", "Arn"]}
+
+
+def _environment() -> dict[str, str]:
+    """For sam: DynamoDB Local keeps the tables of each access key and region apart."""
+    return {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": REGION,
+        "SAM_CLI_TELEMETRY": "0",
+    }
+
+
+def _require_docker() -> None:
+    try:
+        answer = subprocess.run(["docker", "info"], capture_output=True, check=False)
+    except FileNotFoundError:
+        raise ToolError("docker is not on PATH: sam local runs the functions in it") from None
+    if answer.returncode:
+        raise ToolError("no Docker engine answers (is it started? is DOCKER_HOST set?)")
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    last_line = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+    raise ToolError(f"sam local start-api did not come up: {last_line}")
+
+
+def _play(local: SamLocal, names: Sequence[str]) -> None:
+    for name in names:
+        with task(name):
+            reply = local.invoke(EVENTS / f"{name}.json")
+        print(json.dumps(reply), flush=True)
+
+
+def _serve(local: SamLocal) -> None:
+    settings = {name: value for name, value in _environment().items() if os.environ.get(name) != value}
+    console.print("ready; in another terminal, for example:", style="green")
+    for name in ("provision", "provision-retry"):
+        variables = (f"{name}={value}" for name, value in settings.items())
+        print(" ".join([*variables, shlex.join(local.command(EVENTS / f"{name}.json"))]), flush=True)
+    console.print("Ctrl-C ends it", style="dim")
+    signal.pause()
+
+
+def main() -> None:
+    known = sorted(path.stem for path in EVENTS.glob("*.json"))
+    parser = argparse.ArgumentParser(description="Invoke the functions in Docker with sam local.")
+    parser.add_argument("events", nargs="*", metavar="EVENT", help=", ".join(known))
+    parser.add_argument("--serve", action="store_true", help="set up, show the command, and wait")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.events) - set(known):
+        raise ToolError(f"there is no event {', '.join(sorted(unknown))} (there are: {', '.join(known)})")
+    with ready() as local:
+        if arguments.serve:
+            _serve(local)
+        else:
+            _play(local, arguments.events or known)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,250 @@
+"""The local stack: the real template.yaml, built and deployed by sam to the cloud on this machine.
+
+python -m tools.local.stack up [--port N]      left running until `down`; described in .local/stack.json
+python -m tools.local.stack down
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.errors import ToolError, run
+from tools.local import cloud as local_cloud
+from tools.local import gateway, neighbours, template
+from tools.local.aws import REGION, local_client
+from tools.local.cloud import Cloud
+from tools.local.samconfig import SAMCONFIG, deploy_parameters
+from tools.ops import tokens
+from tools.progress import console, task
+from tools.setup import ENVIRONMENTS, LOCAL, ROOT
+
+HOME = LOCAL / "run"
+_DESCRIPTION = LOCAL / "stack.json"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything is.
+
+    Args:
+        api_url: the API's base URL, stage included.
+        token: a bearer token of one principal.
+        other_token: a bearer token of another.
+        aws_endpoint_url: where SDKs find the cloud.
+        region: the AWS region.
+        idempotency_table: name of the table of records.
+        resources_table: name of the table of business rows.
+        tokens_table: name of the table of tokens.
+        function_name: the API's function.
+        recovery_function_name: the function that finishes what was abandoned.
+        myfunnel_url: where MyFunnelAPI is, or its stand-in.
+        dns_zone_id: the hosted zone of the campaigns' domains.
+        cloud_pid: the cloud's process.
+    """
+
+    api_url: str
+    token: str
+    other_token: str
+    aws_endpoint_url: str
+    region: str
+    idempotency_table: str
+    resources_table: str
+    tokens_table: str
+    function_name: str
+    recovery_function_name: str
+    myfunnel_url: str
+    dns_zone_id: str
+    cloud_pid: int
+
+    def client(self, service: str) -> Any:
+        """A client of a service of the local cloud."""
+        return local_client(service, self.aws_endpoint_url, self.region)
+
+
+def load() -> Stack:
+    """The stack that `make up` left running.
+
+    Raises:
+        ToolError: if there is none.
+    """
+    if local_cloud.find(HOME) is None or not _DESCRIPTION.exists():
+        raise ToolError("the local stack is not up: run `make up`")
+    return Stack(**json.loads(_DESCRIPTION.read_text()))
+
+
+def build() -> Path:
+    """Build the artifact and the template with sam.
+
+    Returns:
+        The directory of both.
+
+    Raises:
+        ToolError: if sam fails.
+    """
+    _sam(["build"], None)
+    return ROOT / ".aws-sam" / "build"
+
+
+def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> Stack:
+    """Deploy what was built to a local cloud.
+
+    Args:
+        cloud: the cloud.
+        built: the directory of the artifact and the template.
+        parameters: template parameters, beside those of the environment `local`; MyFunnelAPI and the zone among them.
+
+    Raises:
+        ToolError: if sam fails.
+    """
+    adapted = template.load(built / "template.yaml")
+    template.drop_deployment_preferences(adapted)
+    path = built / "local.yaml"
+    path.write_text(yaml.safe_dump(adapted, sort_keys=False))
+    settings = deploy_parameters("local")
+    overrides = [*settings["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
+    command = ["deploy", "--config-env", "local", "--config-file", str(SAMCONFIG), "--template-file", str(path)]
+    _sam([*command, "--parameter-overrides", *overrides], cloud.environment)
+    return _describe(cloud, settings["stack_name"], adapted, parameters)
+
+
+@contextmanager
+def running(
+    home: Path,
+    *,
+    port: int = 0,
+    parameters: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    variant: Callable[[Path], Path] = lambda built: built,
+) -> Iterator[Stack]:
+    """A freshly built and deployed stack, on a cloud of its own, for the length of a `with` block.
+
+    Args:
+        home: directory of the cloud's files.
+        port: where the cloud listens; 0 for a free port.
+        parameters: template parameters, beside those of the environment `local`.
+        environment: variables for the cloud, which its functions inherit.
+        variant: makes of what was built what is deployed instead.
+    """
+    try:
+        yield _start(home, port, parameters or {}, environment, variant)
+    finally:
+        _stop(home)
+
+
+def _start(
+    home: Path,
+    port: int,
+    parameters: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+    variant: Callable[[Path], Path] = lambda built: built,
+) -> Stack:
+    with task("start the local cloud"):
+        _stop(home)
+        cloud = local_cloud.start(home, port=port, environment=environment)
+        outside = neighbours.set_up(cloud, home)
+    with task("build (sam build)"):
+        built = variant(build())
+    with task("deploy template.yaml (sam deploy)"):
+        return deploy(cloud, built, {**outside, **parameters})
+
+
+def _stop(home: Path) -> bool:
+    neighbours.tear_down(home)
+    return local_cloud.stop(home)
+
+
+def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: Mapping[str, str]) -> Stack:
+    cloudformation = local_client("cloudformation", cloud.endpoint_url)
+    outputs = {
+        output["OutputKey"]: output["OutputValue"]
+        for output in cloudformation.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
+    }
+
+    def physical_id(logical_id: str) -> str:
+        detail = cloudformation.describe_stack_resource(StackName=name, LogicalResourceId=logical_id)
+        return str(detail["StackResourceDetail"]["PhysicalResourceId"])
+
+    api_id = physical_id("Api")
+    stage = outputs["ApiUrl"].rpartition("/")[2]
+    specification_url = parameters.get("SpecificationUrl", deployed["Parameters"]["SpecificationUrl"]["Default"])
+    gateway.complete(local_client("apigateway", cloud.endpoint_url), api_id, stage, deployed, specification_url)
+    dynamodb = local_client("dynamodb", cloud.endpoint_url)
+    return Stack(
+        # API_ID.execute-api.localhost is not a name that every resolver knows.
+        api_url=f"{cloud.endpoint_url}/_aws/execute-api/{api_id}/{stage}",
+        token=tokens.issue(dynamodb, outputs["TokensTable"], "alice"),
+        other_token=tokens.issue(dynamodb, outputs["TokensTable"], "bob"),
+        aws_endpoint_url=cloud.endpoint_url,
+        region=REGION,
+        idempotency_table=outputs["IdempotencyTable"],
+        resources_table=outputs["ResourcesTable"],
+        tokens_table=outputs["TokensTable"],
+        function_name=outputs["FunctionName"],
+        recovery_function_name=outputs["RecoveryFunctionName"],
+        myfunnel_url=parameters["MyFunnelApiUrl"],
+        dns_zone_id=parameters["DnsZoneId"],
+        cloud_pid=cloud.pid,
+    )
+
+
+def _sam(arguments: Sequence[str], environment: Mapping[str, str] | None) -> None:
+    command = [str(ENVIRONMENTS["sam"] / "bin" / "sam"), *arguments]
+    finished = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**(environment or os.environ), "SAM_CLI_TELEMETRY": "0"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        console.print(finished.stdout, style="dim", markup=False)
+        raise ToolError(f"sam {arguments[0]} failed (exit {finished.returncode}); its output is above")
+
+
+def up(port: int) -> None:
+    """Start the local stack and leave it running; one that runs already is replaced."""
+    _DESCRIPTION.unlink(missing_ok=True)
+    try:
+        stack = _start(HOME, port, {})
+        _DESCRIPTION.write_text(json.dumps(asdict(stack), indent=2) + "\n")
+    except BaseException:
+        _stop(HOME)
+        raise
+    console.print(
+        f"[green]up[/]: {stack.api_url}\n    described in {_DESCRIPTION.relative_to(ROOT)}; `make down` ends it"
+    )
+
+
+def down() -> None:
+    """Stop the local stack."""
+    stopped = _stop(HOME)
+    _DESCRIPTION.unlink(missing_ok=True)
+    console.print("stopped" if stopped else "nothing was running")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Start and stop the local stack.")
+    parser.add_argument("action", choices=["up", "down"])
+    parser.add_argument("--port", type=int, default=0, help="where the cloud listens (default: a free port)")
+    arguments = parser.parse_args()
+    if arguments.action == "up":
+        up(arguments.port)
+    else:
+        down()
+
+
+if __name__ == "__main__":
+    run(main)
