@@ -9,25 +9,19 @@ from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from idempotency.clock import Clock
-from idempotency.lifecycle import Lifecycle
-from idempotency.middleware import Idempotent
-from idempotency.policy import Policy
-from idempotency.problems import as_problem
-from idempotency.request import principal
-from idempotency.signals import Signals
-from idempotency.store import Rows, Store
+from idempotency import Completion, Idempotent, Lifecycle, Operation, Policy, Rows, Telemetry, principal
 from provisioning import campaigns, servers
+from provisioning.campaigns import CampaignRequest
 from provisioning.dns import Dns
 from provisioning.ec2 import Ec2Provider
 from provisioning.funnels import Funnels
 from provisioning.resources import Resources
+from provisioning.servers import ServerRequest
 
 # A refused request counts nothing, and that is no cause for a warning.
 warnings.filterwarnings("ignore", "No application metrics to publish")
@@ -52,25 +46,23 @@ dynamodb = boto3.client(
 )
 
 
-@cache
-def lifecycle() -> Lifecycle:
-    """The lifecycle of every route's keys."""
-    clock = Clock()
-    store = Store(dynamodb, os.environ["IDEMPOTENCY_TABLE"], clock)
-    cache_bytes = int(os.environ.get("IDEMPOTENCY_CACHE_BYTES", "8388608"))
-    return Lifecycle(store, Signals(metrics, logger), clock=clock, cache_bytes=cache_bytes)
+telemetry = Telemetry(metrics, logger)
+idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry))
+
+# Operations with effects elsewhere: finished by recovery if the client never comes back.
+recoverable = Policy(recoverable=True)
 
 
 @cache
 def resources() -> Resources:
     """The resources that were provisioned."""
-    return Resources(Rows(dynamodb, os.environ["RESOURCES_TABLE"], Clock()))
+    return Resources(Rows(dynamodb, os.environ["RESOURCES_TABLE"]))
 
 
 @cache
 def provider() -> servers.Provider:
     """Where servers come from."""
-    return Ec2Provider() if os.environ.get("SERVER_PROVIDER") == "ec2" else servers.RecordProvider()
+    return Ec2Provider() if os.environ.get("SERVER_PROVIDER") == "ec2" else servers.InventoryProvider()
 
 
 @cache
@@ -89,42 +81,30 @@ def dns() -> Dns:
     return Dns(os.environ["DNS_ZONE_ID"])
 
 
-def recoverable() -> Policy:
-    """The policy of operations with effects elsewhere: finished by recovery if the client never comes back."""
-    return Policy(recoverable=True)
-
-
-@app.post("/v1/servers/provision", middlewares=[Idempotent(lifecycle, servers.ServerRequest, recoverable)])
-def provision_server() -> Response[Any]:
+@app.post("/v1/servers/provision")
+@idempotent(recoverable)
+def provision_server(server: ServerRequest, operation: Operation) -> Completion:
     """Provision a server."""
-    return servers.provision(app.context["body"], app.context["operation"], provider(), resources())
+    return servers.provision(server, operation, provider(), resources())
 
 
 @app.get("/v1/servers/<server_id>")
 def get_server(server_id: str) -> dict[str, Any]:
-    """Show a server of the caller's."""
+    """Show one of the caller's servers."""
     return resources().get("server", server_id, principal(app.current_event))
 
 
-@app.post("/v1/campaigns", middlewares=[Idempotent(lifecycle, campaigns.CampaignRequest, recoverable)])
-def launch_campaign() -> Response[Any]:
+@app.post("/v1/campaigns")
+@idempotent(recoverable)
+def launch_campaign(campaign: CampaignRequest, operation: Operation) -> Completion:
     """Launch a campaign."""
-    return campaigns.launch(app.context["body"], app.context["operation"], resources(), funnels(), dns())
+    return campaigns.launch(campaign, operation, resources(), funnels(), dns())
 
 
 @app.get("/v1/campaigns/<campaign_id>")
 def get_campaign(campaign_id: str) -> dict[str, Any]:
-    """Show a campaign of the caller's."""
+    """Show one of the caller's campaigns."""
     return resources().get("campaign", campaign_id, principal(app.current_event))
-
-
-@app.exception_handler([Exception, NotFoundError])  # type: ignore[untyped-decorator]
-def show_problem(error: Exception) -> Response[str]:
-    """Answer every error as a problem."""
-    problem = as_problem(error)
-    if problem.slug == "internal-error":
-        logger.error("unexpected error", exc_info=error)
-    return problem.response()
 
 
 @logger.inject_lambda_context(clear_state=True, correlation_id_path="requestContext.requestId")
@@ -141,3 +121,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         milliseconds=round((perf_counter() - started) * 1000),
     )
     return reply
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # Settings that contradict each other fail the deployment, not its first request.
+    idempotent.start()

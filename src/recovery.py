@@ -4,11 +4,10 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from api import app, lifecycle, logger, metrics
-from idempotency.policy import Policy
-from idempotency.request import Request
+from api import idempotent, logger, metrics
+from idempotency import Outcome
 
-# Milliseconds that must be left to take up one more operation; one that needs more is released in time, and goes on
+# Milliseconds that must be left to take up one more operation; one that needs more is released in time, and carried on
 # from its last checkpoint a minute later.
 _TIME_FOR_ONE = 5_000
 
@@ -22,17 +21,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  #
         How many operations were taken up, and how many of them completed.
     """
     taken_up = completed = 0
-    clock, store = lifecycle().clock, lifecycle().store
-    for id_ in store.due(clock.now()):
+    for id_ in idempotent.lifecycle.due():
         if context.get_remaining_time_in_millis() < _TIME_FOR_ONE:
             break
-        deadline = clock.now() + context.get_remaining_time_in_millis()
-        record = lifecycle().resume(id_, Policy(), deadline)
-        if record is None or record.request is None:
+        outcome = idempotent.resume(id_, context)
+        if outcome is None:
             continue
         taken_up += 1
-        app.context["resumed"] = record
-        reply = app.resolve(Request.unpack(record.request).event(), context)
-        completed += reply["statusCode"] < 500
-        logger.info("recovered", status=reply["statusCode"], record=id_)
+        completed += outcome is Outcome.EXECUTED
+        logger.info("recovered", outcome=outcome, record=id_)
     return {"taken_up": taken_up, "completed": completed}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from random import Random
 
-from idempotency.key import record_id
+from idempotency.request import record_id
 from proof.histories.history import FINAL, KEY_REUSED, outcome
 from tests.e2e import campaigns
 from tests.e2e.faults import Fate, Faults, Rule

@@ -13,15 +13,15 @@ from unittest import mock
 
 from idempotency import lifecycle as lifecycle_module
 from idempotency import store as store_module
-from idempotency.key import record_id
+from idempotency.request import record_id
 from idempotency.lifecycle import Lifecycle, Result
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.request import Request
 from idempotency.response import Completion, Row, StoredResponse
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from idempotency.store import Store
 from proof.explorer import invariants, world
 from proof.explorer.dynamodb import Index, Table
@@ -40,7 +40,7 @@ TIMED_OUT = "timed out"
 Business = Callable[["Service", Operation], Completion]
 
 
-class Signals:
+class Telemetry:
     """Stands in for metrics and logs: outcomes go into the timeline."""
 
     def __init__(self, where: World) -> None:
@@ -64,14 +64,14 @@ class Service:
         action = self.world.stop_at(Point(f"calls {step}", (FAILED, TIMED_OUT)))
         if action == FAILED:
             self.world.tell(f"{step} ⚡ refused")
-            raise Retryable("The service refuses.")
+            raise Retry("The service refuses.")
         actor = self.world.me
-        effect = Effect(operation.id, step, operation.key(step))
+        effect = Effect(operation.id, step, operation.derived_id(step))
         invariants.watch_effect(self.world, actor, effect)
         self.world.facts.append(effect)
         self.world.tell(f"{step} {'✓' if action == GO else '⚡ done, answer lost'}")
         if action == TIMED_OUT:
-            raise Retryable("The service did not answer.")
+            raise Retry("The service did not answer.")
         return effect.key
 
 
@@ -249,7 +249,7 @@ class Deployment:
     def _lifecycle(self) -> Lifecycle:
         clock = Clock(self.world)
         store = Store(Client(self.world), RECORDS, clock)  # type: ignore[arg-type]  # it stands in for boto3's
-        return Lifecycle(store, Signals(self.world), clock=clock)  # type: ignore[arg-type]
+        return Lifecycle(store, Telemetry(self.world), clock=clock)  # type: ignore[arg-type]
 
     def _execute(self, operation: Operation) -> Result:
         return Result.of(self.scenario.business(Service(self.world), operation), self.scenario.policy)

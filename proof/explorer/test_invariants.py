@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from idempotency import lifecycle, store
-from idempotency.key import record_id
+from idempotency.request import record_id
 from idempotency.lifecycle import Lifecycle
 from idempotency.operation import Operation
 from idempotency.record import Record, Status

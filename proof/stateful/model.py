@@ -143,7 +143,7 @@ class Model:
     def _not_claimed(self, known: Key, post: Post, deadline: int) -> Expected:
         if known.body != post.body or known.status == "completed":
             return self._completed(known, post)
-        limit = min(post.wait, _POLICY.hold_limit) * 1000
+        limit = min(post.wait, _POLICY.wait_limit) * 1000
         until = max(self.now, min(self.now + limit, deadline - _TIME_TO_ANSWER_SECONDS * 1000))
         if known.free_at < until:
             self.now = known.free_at + 1

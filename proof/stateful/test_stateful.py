@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 import api
 import recovery
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from proof.stateful.model import INVALID, RETRY_AFTER_SECONDS, Death, Expected, Key, Model, Post, Will
 from tests.clocks import SetClock
 from tests.e2e.in_process import TIMEOUT_SECONDS, Died, InProcess
@@ -98,7 +98,7 @@ class World:
         """Provide a server, or do not: see `provisioning.servers.Provider`."""
         match self._post.will:
             case "retry":
-                raise Retryable("Not now.", RETRY_AFTER_SECONDS)
+                raise Retry("Not now.", RETRY_AFTER_SECONDS)
             case "fail":
                 raise ZeroDivisionError
             case "refuse":

@@ -1,10 +1,12 @@
-"""What a route may choose about its idempotency."""
+"""What a route may choose about its idempotency, and what holds for the whole stack."""
 
 import os
-from dataclasses import dataclass, field
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, get_args
 
-from idempotency.key import KeyFormat
+from idempotency.errors import RETRYABLE_4XX
+from idempotency.request import KeyFormat
 
 KEPT_HEADERS = frozenset(
     {
@@ -23,61 +25,149 @@ KEPT_HEADERS = frozenset(
 )
 """Response headers that are stored and replayed; never ``Set-Cookie``."""
 
-_RETRYABLE_4XX = frozenset({408, 425, 429})
 
-
-def _seconds(variable: str, default: int) -> int:
-    return int(os.environ.get(variable, default))
+class SettingsError(Exception):
+    """Settings that contradict each other, or are not what they should be; the message says which, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A route's choices; the first three default to the stack's template parameters.
+    """A route's choices.
 
     Args:
-        ttl: seconds for which a completed response is kept.
-        hold_limit: longest time, in seconds, for which a duplicate may ask to be held (``Prefer: wait``).
-        key_format: ``any``, or ``uuid`` to refuse other keys.
-        hold_by_default: seconds for which a duplicate that did not ask is held.
+        ttl: seconds for which a completed response is kept; None: as long as the stack's.
+        wait_limit: longest time, in seconds, for which a duplicate may ask to wait (``Prefer: wait``); None: the
+            stack's.
+        wait_by_default: seconds for which a duplicate waits that did not ask to.
+        key_format: ``any``, or ``uuid`` to refuse other keys; None: the stack's.
         key_required: whether a request without a key is refused, or runs unprotected.
         anonymous: whether requests without a principal are served, all of them sharing one scope.
         store_5xx: whether a 500 is kept and replayed too, as Stripe's API v1 does.
-        recoverable: whether an abandoned operation is finished by recovery, without the client.
-        max_recoveries: attempts of recovery after which it parks the operation.
+        recoverable: whether recovery finishes an abandoned operation, without its client.
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
-        clock_skew: seconds by which the clocks of two workers may differ; added to each lease.
-        guard: seconds that an attempt must have left to begin, or to begin a step: what a slow call takes. With less
-            it is released, and the next attempt goes on from there. A call that takes longer is cut off as by a crash.
-        abandoned_ttl: seconds for which an operation that never completed is kept, so that a late retry still
-            resumes it under the same downstream keys.
         keep_headers: lower-case names of the response headers to store.
     """
 
-    ttl: int = field(default_factory=lambda: _seconds("IDEMPOTENCY_TTL_SECONDS", 24 * 3600))
-    hold_limit: int = field(default_factory=lambda: _seconds("IDEMPOTENCY_HOLD_LIMIT_SECONDS", 20))
-    key_format: KeyFormat = field(
-        default_factory=lambda: cast("KeyFormat", os.environ.get("IDEMPOTENCY_KEY_FORMAT", "any"))
-    )
-    hold_by_default: int = 0
+    ttl: int | None = None
+    wait_limit: int | None = None
+    wait_by_default: int = 0
+    key_format: KeyFormat | None = None
     key_required: bool = True
     anonymous: bool = False
     store_5xx: bool = False
     recoverable: bool = False
-    max_recoveries: int = 10
     max_body: int = 128 * 1024
     lease: int | None = None
-    clock_skew: int = 2
-    guard: int = 4
-    abandoned_ttl: int = 7 * 24 * 3600
     keep_headers: frozenset[str] = KEPT_HEADERS
 
     def stores(self, status: int) -> bool:
         """Whether a response with this HTTP status ends the operation; otherwise it is released for a retry.
 
         A 408, 425 or 429 says that the request was not carried out yet, and a 5xx that nobody knows (RFC 9110,
-        section 15). Any other status, a business 409 or 422 included, is the operation's last word.
+        section 15). Any other status, a business 409 or 422 included, is final.
         """
         if status >= 500:
             return self.store_5xx
-        return status not in _RETRYABLE_4XX
+        return status not in RETRYABLE_4XX
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What holds for every route of a stack, and for recovery alike.
+
+    Args:
+        ttl: seconds for which a completed response is kept, unless the route's policy says otherwise.
+        wait_limit: longest time, in seconds, for which a duplicate may ask to wait, unless the policy says otherwise.
+        key_format: ``any`` or ``uuid``, unless the policy says otherwise.
+        cache_bytes: memory that a function spends on completed records; 0 for none.
+        timeout: the function's timeout, in seconds.
+        clock_skew: seconds by which the clocks of two workers may differ; added to each lease.
+        time_for_a_step: seconds that an attempt must have left to begin, or to begin a step: what a slow call needs.
+            With less it is released, and the next attempt carries on. A longer call is cut off as if by a crash.
+        unfinished_ttl: seconds for which an operation that never completed is kept, so that a late retry still
+            resumes it under the same downstream keys; at least the time to live.
+        max_recoveries: attempts of recovery after which it parks the operation.
+
+    Raises:
+        SettingsError: if they contradict each other.
+    """
+
+    ttl: int = 24 * 3600
+    wait_limit: int = 20
+    key_format: KeyFormat = "any"
+    cache_bytes: int = 8 * 1024 * 1024
+    timeout: int = 28
+    clock_skew: int = 2
+    time_for_a_step: int = 4
+    unfinished_ttl: int = 7 * 24 * 3600
+    max_recoveries: int = 10
+
+    def __post_init__(self) -> None:
+        self._refuse_contradictions(self.ttl, self.timeout, "the function's timeout")
+        if self.key_format not in get_args(KeyFormat):
+            raise SettingsError(f"keys are of format {' or '.join(get_args(KeyFormat))}, not {self.key_format!r}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read what the template's parameters set.
+
+        Raises:
+            SettingsError: if a variable is not a number, or they contradict each other.
+        """
+        found: dict[str, Any] = {
+            name: environ[variable] for name, variable in _VARIABLES.items() if variable in environ
+        }
+        for name, value in found.items():
+            if name != "key_format":
+                if not value.isdecimal():
+                    raise SettingsError(f"{_VARIABLES[name]} is {value!r}, not a number")
+                found[name] = int(value)
+        return cls(**found)
+
+    def check(self, policy: Policy) -> None:
+        """See that a route's policy fits.
+
+        Raises:
+            SettingsError: if its lease or its time to live contradicts the function's timeout.
+        """
+        lease = self.timeout if policy.lease is None else policy.lease
+        self._refuse_contradictions(self.ttl_of(policy), lease, "the route's lease")
+
+    def ttl_of(self, policy: Policy) -> int:
+        """Seconds for which a route's completed responses are kept."""
+        return self.ttl if policy.ttl is None else policy.ttl
+
+    def wait_limit_of(self, policy: Policy) -> int:
+        """Longest time, in seconds, for which a duplicate may wait at a route."""
+        return self.wait_limit if policy.wait_limit is None else policy.wait_limit
+
+    def key_format_of(self, policy: Policy) -> KeyFormat:
+        """The format of keys that a route accepts."""
+        return policy.key_format or self.key_format
+
+    def lease_until(self, now: int, deadline: int, policy: Policy) -> int:
+        """When others may take over (all in epoch milliseconds): the attempt's deadline, or sooner by the policy."""
+        end = deadline if policy.lease is None else min(deadline, now + policy.lease * 1000)
+        return end + self.clock_skew * 1000
+
+    def _refuse_contradictions(self, ttl: int, lease: int, lease_name: str) -> None:
+        if lease <= self.time_for_a_step:
+            raise SettingsError(
+                f"{lease_name} of {lease} s leaves no attempt the {self.time_for_a_step} s that a step needs"
+            )
+        if lease > self.timeout:
+            raise SettingsError(f"{lease_name} of {lease} s is longer than the function's timeout of {self.timeout} s")
+        if ttl <= self.timeout + self.clock_skew:
+            raise SettingsError(
+                f"a time to live of {ttl} s ends while the operation's lease ({self.timeout + self.clock_skew} s) runs"
+            )
+
+
+_VARIABLES = {
+    "ttl": "IDEMPOTENCY_TTL_SECONDS",
+    "wait_limit": "IDEMPOTENCY_WAIT_LIMIT_SECONDS",
+    "key_format": "IDEMPOTENCY_KEY_FORMAT",
+    "cache_bytes": "IDEMPOTENCY_CACHE_BYTES",
+    "timeout": "IDEMPOTENCY_FUNCTION_TIMEOUT_SECONDS",
+}

@@ -1,15 +1,18 @@
-"""The response as it is stored: exactly what a replay answers with."""
+"""How an attempt ends, and the response as it is stored: exactly what a replay answers with."""
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import partial
 from types import NoneType
 from typing import Any, Self
 
 from aws_lambda_powertools.event_handler import Response
 
-from idempotency.problems import Problem
+from idempotency.errors import NotStorable, Problem, Rejected, Retry, RowTaken, as_problem
+from idempotency.policy import KEPT_HEADERS, Policy
 
 # Lambda's limit for a synchronous response is 6 MB of JSON, which also holds status and headers.
 _LAMBDA_LIMIT = 6 * 1024 * 1024 - 16 * 1024
@@ -19,10 +22,17 @@ _HEADERS_LIMIT = 10_240
 _JSON_GROWTH = 6
 # Below this, compression costs more than it saves.
 _COMPRESS_FROM = 512
+# Characters of an error that the record keeps.
+_ERROR_LIMIT = 500
 
 
-class NotStorable(Exception):
-    """The response cannot be kept: too large, or not made of bytes, text or JSON."""
+Serialize = Callable[[Any], str]
+"""Turns a JSON body into text."""
+
+Show = Callable[[Exception], Response[Any]]
+"""Turns an exception into the response that clients see."""
+
+plain_json: Serialize = partial(json.dumps, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,7 @@ class Row:
 
     table: str
     item: Mapping[str, Any]
-    conflict: Problem | None = None
-
-
-class RowTaken(Exception):
-    """A row's id belongs to another operation."""
-
-    def __init__(self, row: Row) -> None:
-        super().__init__(f"the row {row.item['id']} belongs to another operation")
-        self.row = row
+    conflict: Rejected | None = None
 
 
 class Completion(Response[Any]):
@@ -91,7 +93,9 @@ class StoredResponse:
     text: bool = True
 
     @classmethod
-    def of(cls, response: Response[Any], keep: frozenset[str]) -> Self:
+    def of(
+        cls, response: Response[Any], keep: frozenset[str] = KEPT_HEADERS, serialize: Serialize = plain_json
+    ) -> Self:
         """Take from a route's response what is kept.
 
         Raises:
@@ -102,12 +106,12 @@ class StoredResponse:
             if isinstance(body, bytes) and response.is_json():
                 body = body.decode()  # Powertools would encode it as JSON once more
             elif not isinstance(body, (str, bytes, NoneType)):
-                body = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+                body = serialize(body)
         except (TypeError, ValueError) as error:
             raise NotStorable(f"the body is not JSON: {error}") from error
         headers = {
             name: [values] if isinstance(values, str) else list(values)
-            for name, values in response.headers.items()
+            for name, values in (response.headers or {}).items()
             if name.lower() in keep
         }
         content = body if isinstance(body, bytes) else _encode(body or "")
@@ -153,6 +157,70 @@ class StoredResponse:
         if self.text:
             return len(_encode(json.dumps(_decode(self.body), ensure_ascii=False)))
         return -(-len(self.body) // 3) * 4
+
+
+class End(Enum):
+    """The three ways in which an attempt can end by its own decision."""
+
+    COMPLETE = "complete"
+    """It succeeded: keep the response, and write the rows."""
+    FAIL = "fail"
+    """It failed for good: undo the steps, then keep the response."""
+    RETRY = "retry"
+    """It failed for now: release the key."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an attempt ends, decided once.
+
+    Args:
+        end: which way.
+        response: what the client is answered with.
+        rows: business rows to be written with a completion.
+        error: why it failed, for the record; empty if only the response says so.
+        unkept: the route's response, whose cookies and further headers only the first client gets; None if there is
+            none, or the route's response is not the one that was stored.
+    """
+
+    end: End
+    response: StoredResponse
+    rows: Sequence[Row] = ()
+    error: str = ""
+    unkept: Response[Any] | None = None
+
+    def undone(self, decided: StoredResponse) -> Self:
+        """The end of an operation whose steps are undone: an earlier attempt may have decided on another response."""
+        return replace(self, response=decided, rows=(), unkept=self.unkept if decided == self.response else None)
+
+    @classmethod
+    def of(cls, response: Response[Any], policy: Policy, serialize: Serialize = plain_json) -> Self:
+        """Judge what a route returned.
+
+        What cannot be kept has happened all the same: the operation ends with an answer that says so, and never runs
+        again.
+        """
+        rows = response.rows if isinstance(response, Completion) else ()
+        final, failed = policy.stores(response.status_code), response.status_code >= 400
+        end = End.RETRY if not final else End.FAIL if failed else End.COMPLETE
+        try:
+            stored = StoredResponse.of(response, policy.keep_headers, serialize)
+        except NotStorable as error:
+            problem = Problem("response-not-stored", f"The request was carried out, but {error}.")
+            return cls(end, StoredResponse.of(problem.response()), rows, str(error))
+        return cls(end, stored, rows, unkept=response)
+
+    @classmethod
+    def of_error(cls, error: Exception, policy: Policy, show: Show) -> Self:
+        """Judge what a route raised: the application's own exception handlers say what it comes to."""
+        if isinstance(error, RowTaken):
+            error = error.row.conflict or error
+        try:
+            response = StoredResponse.of(show(error))
+        except Exception:  # noqa: BLE001 - a handler that fails itself must not keep the key claimed
+            response = StoredResponse.of(as_problem(error).response())
+        final = isinstance(error, Rejected) or (not isinstance(error, Retry) and policy.stores(response.status))
+        return cls(End.FAIL if final else End.RETRY, response, error=f"{type(error).__name__}: {error}"[:_ERROR_LIMIT])
 
 
 # A lone surrogate is text to Python and to JSON, but not to UTF-8: pass it through both ways.

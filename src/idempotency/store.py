@@ -17,9 +17,9 @@ from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from idempotency.clock import Clock
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Fenced, Rejected, RowTaken, Unavailable
 from idempotency.record import Record, Status
-from idempotency.response import Row, RowTaken, StoredResponse
+from idempotency.response import Row, StoredResponse
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -71,28 +71,10 @@ _RESUME = """
 """
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 # Whoever replaced or completed it meanwhile has set another time.
-_STILL_THE_ONE_SEEN = "attribute_not_exists(id) OR expires_at = :expires_at"
-_MINE = "#owner = :owner AND #status = :processing"
-_WAITING = "#status = :released AND attribute_exists(recovery_shard)"
-_ROW_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
-
-
-class Unavailable(Retryable):
-    """DynamoDB cannot be reached, or refuses for now."""
-
-
-class Fenced(BaseException):
-    """Another attempt took the operation over: this one must do no more.
-
-    Not an Exception, so that business logic that catches everything does not go on by mistake.
-
-    Args:
-        record: the record as it stands; None if it is gone.
-    """
-
-    def __init__(self, record: Record | None) -> None:
-        super().__init__()
-        self.record = record
+_NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
+_OWNED = "#owner = :owner AND #status = :processing"
+_RELEASED_AND_RECOVERABLE = "#status = :released AND attribute_exists(recovery_shard)"
+_ROW_IS_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
 
 
 class _ConditionFailed(Exception):
@@ -106,10 +88,10 @@ class _ConditionFailed(Exception):
 class _Table:
     """One table with ``id`` as its partition key; errors told apart."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock) -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock | None = None) -> None:
         self.table = table
         self._client = client
-        self._clock = clock
+        self._clock = clock or Clock()
 
     def _get(self, id_: str) -> Item | None:
         reply = self._call(self._client.get_item, TableName=self.table, Key=_encode({"id": id_}), ConsistentRead=True)
@@ -133,10 +115,10 @@ class Rows(_Table):
     """Business rows: read; they are written with a checkpoint or a completion, see `Store`."""
 
     def get(self, id_: str) -> Item | None:
-        """Read a row, strongly consistently, so that a client sees what it was just told of (1 read unit a 4 KB)."""
+        """Read a row, strongly consistently, so that a client sees what it was just told of (1 read unit per 4 KB)."""
         return self._get(id_)
 
-    def row(self, item: Mapping[str, Any], conflict: Problem | None = None) -> Row:
+    def row(self, item: Mapping[str, Any], conflict: Rejected | None = None) -> Row:
         """Describe a row of this table; see `idempotency.response.Row`."""
         return Row(self.table, item, conflict)
 
@@ -165,10 +147,10 @@ class Store(_Table):
         try:
             return self._update(candidate.id, update, _CLAIMABLE, values)
         except _ConditionFailed as failed:
-            standing = _record(failed.item)
-        if not standing.expired(now):
-            return standing
-        return self._replace(standing, candidate)
+            current = _record(failed.item)
+        if not current.expired(now):
+            return current
+        return self._replace(current, candidate)
 
     def resume(self, candidate: Record, now: int) -> Record | None:
         """Claim an abandoned operation for recovery, whatever its request: 1 write.
@@ -179,8 +161,8 @@ class Store(_Table):
         try:
             return self._update(candidate.id, _RESUME, _DUE, _claim_values(candidate, now))
         except _ConditionFailed as failed:
-            standing = _record(failed.item) if failed.item else None
-            return standing if standing and standing.owner == candidate.owner else None
+            current = _record(failed.item) if failed.item else None
+            return current if current and current.owner == candidate.owner else None
 
     def get(self, id_: str) -> Record | None:
         """Read a record, strongly consistently: 1 read unit while it is small."""
@@ -197,13 +179,13 @@ class Store(_Table):
         inserted: Sequence[Row] = (),
         deleted: Sequence[Row] = (),
     ) -> None:
-        """Keep a step's result and lengthen the lease: 1 write. Rows are part of it: a transaction, twice as dear.
+        """Keep a step's result and lengthen the lease: 1 write; with rows a transaction, which costs twice as much.
 
         Raises:
             Fenced: if the record is not the owner's any more.
             RowTaken: if a row belongs to another operation; nothing was written.
         """
-        self._write_mine(
+        self._write_owned(
             record,
             "SET steps.#step = :result, lease_until = :lease_until",
             {"result": result, "lease_until": lease_until},
@@ -220,7 +202,7 @@ class Store(_Table):
         """
         description, body = response.pack()
         failure = {**description, "body": body}
-        self._write_mine(record, "SET failure = :failure", {"failure": failure})
+        self._write_owned(record, "SET failure = :failure", {"failure": failure})
         return replace(record, failure=failure)
 
     def release(self, record: Record, *, due: int, error: str) -> None:
@@ -229,7 +211,7 @@ class Store(_Table):
         Raises:
             Fenced: if the record is not the owner's any more.
         """
-        self._write_mine(
+        self._write_owned(
             record,
             "SET #status = :status, lease_until = :due, last_error = :error",
             {"status": Status.RELEASED, "due": due, "error": error},
@@ -257,7 +239,7 @@ class Store(_Table):
             "REMOVE recovery_shard, #request, failure, last_error"
         )
         values = {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds}
-        self._write_mine(record, update, values, inserted=rows)
+        self._write_owned(record, update, values, inserted=rows)
         return replace(
             record, status=Status.COMPLETED, response=description, expires_at=expires_at_seconds, request=None
         )
@@ -272,9 +254,9 @@ class Store(_Table):
         return StoredResponse.unpack(record.response, body)
 
     def due(self, now: int) -> Iterator[str]:
-        """Ids of the unfinished, recoverable operations whose lease has lapsed: 1 query a shard, eventually consistent.
+        """Ids of the unfinished, recoverable operations whose lease has lapsed: 1 query per shard.
 
-        ``now`` beyond every lease lists them all, parked ones included.
+        The index is eventually consistent. ``now`` beyond every lease lists them all, parked ones included.
         """
         # Each minute begins with another shard, so that none is always last when there is more than time for.
         first = now // 60_000 % len(_SHARDS)
@@ -299,7 +281,7 @@ class Store(_Table):
             self._update(
                 id_,
                 "SET lease_until = :now, recoveries = :none",
-                _WAITING,
+                _RELEASED_AND_RECOVERABLE,
                 {"now": now, "none": 0, "released": Status.RELEASED},
             )
         except _ConditionFailed:
@@ -314,14 +296,14 @@ class Store(_Table):
                 self._client.put_item,
                 TableName=self.table,
                 Item=_encode({**_item(claimed), **shard}),
-                **_expressions({"ConditionExpression": _STILL_THE_ONE_SEEN}, {"expires_at": expired.expires_at}),
+                **_expressions({"ConditionExpression": _NOT_REPLACED_SINCE}, {"expires_at": expired.expires_at}),
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except _ConditionFailed as failed:
             return _record(failed.item)
         return claimed
 
-    def _write_mine(
+    def _write_owned(
         self,
         record: Record,
         update: str,
@@ -331,15 +313,15 @@ class Store(_Table):
         inserted: Sequence[Row] = (),
         deleted: Sequence[Row] = (),
     ) -> None:
-        mine = {**values, "owner": record.owner, "processing": Status.PROCESSING}
-        request = self._update_request(record.id, update, _MINE, mine, names)
+        owned = {**values, "owner": record.owner, "processing": Status.PROCESSING}
+        request = self._update_request(record.id, update, _OWNED, owned, names)
         try:
             if inserted or deleted:
                 self._transact(request, record.operation_id, inserted, deleted)
             else:
                 self._call(self._client.update_item, **request)
         except _ConditionFailed as failed:
-            _unless_done(failed, record, values.get("status", record.status))
+            _raise_unless_already_done(failed, record, values.get("status", record.status))
 
     def _update(self, id_: str, update: str, condition: str, values: Mapping[str, Any]) -> Record:
         request = self._update_request(id_, update, condition, values)
@@ -361,8 +343,14 @@ class Store(_Table):
     ) -> None:
         writes: list[Any] = [
             {"Update": update},
-            *({"Put": {"Item": _row_item(row, operation_id), **_if_free(row, operation_id)}} for row in inserted),
-            *({"Delete": {"Key": _encode({"id": row.item["id"]}), **_if_free(row, operation_id)}} for row in deleted),
+            *(
+                {"Put": {"Item": _row_item(row, operation_id), **_if_row_is_free(row, operation_id)}}
+                for row in inserted
+            ),
+            *(
+                {"Delete": {"Key": _encode({"id": row.item["id"]}), **_if_row_is_free(row, operation_id)}}
+                for row in deleted
+            ),
         ]
         try:
             self._call(
@@ -440,19 +428,19 @@ def _conflicts(error: ClientError) -> bool:
     return _CONFLICT in codes and "ConditionalCheckFailed" not in codes
 
 
-def _unless_done(failed: _ConditionFailed, record: Record, status: Status) -> None:
+def _raise_unless_already_done(failed: _ConditionFailed, record: Record, status: Status) -> None:
     """A write that met its own effect is done: its acknowledgement was lost, and the SDK sent it again."""
-    standing = _record(failed.item) if failed.item else None
-    if standing is None or (standing.owner, standing.status) != (record.owner, status):
-        raise Fenced(standing) from None
+    current = _record(failed.item) if failed.item else None
+    if current is None or (current.owner, current.status) != (record.owner, status):
+        raise Fenced(current) from None
 
 
 def _row_item(row: Row, operation_id: str) -> dict[str, Any]:
     return _encode({**row.item, "operation_id": operation_id})
 
 
-def _if_free(row: Row, operation_id: str) -> dict[str, Any]:
-    condition = _expressions({"ConditionExpression": _ROW_FREE}, {"operation_id": operation_id})
+def _if_row_is_free(row: Row, operation_id: str) -> dict[str, Any]:
+    condition = _expressions({"ConditionExpression": _ROW_IS_FREE}, {"operation_id": operation_id})
     return {"TableName": row.table, **condition}
 
 

@@ -1,18 +1,14 @@
 """Set up a campaign across services, once: its landing page, then the DNS record that leads there."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from idempotency.operation import Operation
-from idempotency.problems import Problem
-from idempotency.response import Completion
+from idempotency import Body, Completion, Operation, Rejected
 from provisioning.dns import Dns
 from provisioning.funnels import Funnels
 from provisioning.resources import Resources
 
 
-@dataclass(frozen=True)
-class CampaignRequest:
+class CampaignRequest(Body):
     """The body of ``POST /v1/campaigns``.
 
     Args:
@@ -46,18 +42,17 @@ def launch(
     The domain is reserved before anything else exists: two campaigns that want it at once do not both get a landing
     page, and neither diverts the other's traffic.
     """
-    id_ = f"cmp-{operation.key('campaign')}"
+    id_ = f"cmp-{operation.derived_id('campaign')}"
     domain = {"id": campaign.domain, "campaign_id": id_}
-    reservation = resources.row("domain", domain, operation.principal, conflict=_taken(campaign))
-    operation.reserve("domain", reservation)
+    operation.reserve("domain", resources.row("domain", domain, operation.principal, conflict=_taken(campaign)))
     funnel = operation.step(
         "landing page",
-        lambda: funnels.create(campaign.name, campaign.domain, operation.key("landing page")),
+        lambda key: funnels.create(campaign.name, campaign.domain, key),
         undo=lambda funnel: funnels.delete(funnel["id"]),
     )
     operation.step(
         "dns",
-        lambda: dns.route(campaign.domain, funnel["hostname"]),
+        lambda _: dns.route(campaign.domain, funnel["hostname"]),
         undo=lambda _: dns.unroute(campaign.domain, funnel["hostname"]),
     )
     representation = {
@@ -72,12 +67,12 @@ def launch(
         201,
         representation,
         headers={"Location": f"{operation.request.base_path}/v1/campaigns/{id_}"},
-        rows=[resources.row("campaign", representation, operation.principal), reservation],
+        rows=[resources.row("campaign", representation, operation.principal)],
     )
 
 
-def _taken(campaign: CampaignRequest) -> Problem:
-    return Problem(
+def _taken(campaign: CampaignRequest) -> Rejected:
+    return Rejected(
         "domain-taken",
         f"Another campaign routes {campaign.domain}.",
         status=409,

@@ -7,15 +7,19 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from idempotency.problems import Problem, Retryable
+from idempotency import Rejected, Retry
 
 if TYPE_CHECKING:
     from mypy_boto3_route53 import Route53Client
+    from mypy_boto3_route53.type_defs import ResourceRecordSetOutputTypeDef, ResourceRecordSetUnionTypeDef
 
 _TTL = 300
-_GONE = "not found"
 _REJECTED = frozenset({"InvalidChangeBatch", "InvalidInput", "InvalidDomainName"})
 _RETRYABLE = frozenset({"PriorRequestNotComplete", "Throttling", "ThrottlingException", "ServiceUnavailable"})
+
+
+class _Refused(Exception):
+    """Route 53 will not make this change: perhaps because it has been made."""
 
 
 @cache
@@ -25,7 +29,7 @@ def _client() -> "Route53Client":
 
 
 class Dns:
-    """Routes domains of one hosted zone.
+    """Routes domains of one hosted zone, and never touches a record that it did not make.
 
     Args:
         zone_id: the hosted zone.
@@ -34,56 +38,83 @@ class Dns:
     def __init__(self, zone_id: str) -> None:
         self._zone_id = zone_id
 
-    def route(self, domain: str, hostname: str) -> str:
-        """Point a domain at a host with a CNAME; again is no error.
-
-        Returns:
-            The id of the change.
+    def route(self, domain: str, hostname: str) -> None:
+        """Point a domain at a host with a CNAME; succeeds if it already points there.
 
         Raises:
-            Retryable: if Route 53 cannot do it now.
-            Problem: ``domain-rejected`` (422) if it never will.
+            Retry: if Route 53 cannot do it now.
+            Rejected: ``domain-taken`` (409) if the domain has another record; ``domain-rejected`` (422) if Route 53
+                will never do it.
         """
-        return self._change("UPSERT", domain, hostname)
-
-    def unroute(self, domain: str, hostname: str) -> None:
-        """Remove what `route` made; one that is gone already is no error."""
         try:
-            self._change("DELETE", domain, hostname)
-        except Problem as problem:
-            if _GONE not in problem.detail:
-                raise
-
-    def _change(self, action: Literal["UPSERT", "DELETE"], domain: str, hostname: str) -> str:
-        try:
-            reply = _client().change_resource_record_sets(
-                HostedZoneId=self._zone_id,
-                ChangeBatch={
-                    "Changes": [
-                        {
-                            "Action": action,
-                            "ResourceRecordSet": {
-                                "Name": domain,
-                                "Type": "CNAME",
-                                "TTL": _TTL,
-                                "ResourceRecords": [{"Value": hostname}],
-                            },
-                        }
-                    ]
-                },
-            )
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in _REJECTED:
-                raise Problem(
+            self._change("CREATE", domain, hostname)
+        except _Refused as refused:
+            found = self._find(domain)
+            if found is None:
+                raise Rejected(
                     "domain-rejected",
-                    f"DNS rejected {domain}: {error.response['Error'].get('Message', code)}",
+                    f"DNS rejected {domain}: {refused}",
                     status=422,
                     title="The domain was rejected",
-                ) from error
-            if code in _RETRYABLE:
-                raise Retryable("Route 53 cannot change the zone now.", retry_after=5) from error
-            raise
+                ) from None
+            if not _is_ours(found, hostname):
+                raise Rejected(
+                    "domain-taken",
+                    f"{domain} has a DNS record that no campaign made.",
+                    status=409,
+                    title="The domain is taken",
+                ) from None
+
+    def unroute(self, domain: str, hostname: str) -> None:
+        """Remove what `route` made; succeeds if it is already gone.
+
+        Raises:
+            Retry: if Route 53 cannot do it now.
+        """
+        try:
+            self._change("DELETE", domain, hostname)
+        except _Refused as refused:
+            found = self._find(domain)
+            if found is not None and _is_ours(found, hostname):
+                raise Retry(f"Route 53 does not remove {domain}: {refused}", retry_after=5) from None
+
+    def _change(self, action: Literal["CREATE", "DELETE"], domain: str, hostname: str) -> None:
+        try:
+            _client().change_resource_record_sets(
+                HostedZoneId=self._zone_id,
+                ChangeBatch={"Changes": [{"Action": action, "ResourceRecordSet": _record(domain, hostname)}]},
+            )
+        except ClientError as error:
+            raise _translate(error) from error
         except BotoCoreError as error:
-            raise Retryable("Route 53 cannot be reached.", retry_after=5) from error
-        return reply["ChangeInfo"]["Id"]
+            raise Retry("Route 53 cannot be reached.", retry_after=5) from error
+
+    def _find(self, domain: str) -> "ResourceRecordSetOutputTypeDef | None":
+        try:
+            reply = _client().list_resource_record_sets(
+                HostedZoneId=self._zone_id, StartRecordName=domain, MaxItems="1"
+            )
+        except ClientError as error:
+            raise _translate(error) from error
+        except BotoCoreError as error:
+            raise Retry("Route 53 cannot be reached.", retry_after=5) from error
+        # The list begins at the name, or after it if there is none.
+        return next((found for found in reply["ResourceRecordSets"] if found["Name"].rstrip(".") == domain), None)
+
+
+def _record(domain: str, hostname: str) -> "ResourceRecordSetUnionTypeDef":
+    return {"Name": domain, "Type": "CNAME", "TTL": _TTL, "ResourceRecords": [{"Value": hostname}]}
+
+
+def _is_ours(found: "ResourceRecordSetOutputTypeDef", hostname: str) -> bool:
+    values = [each["Value"].rstrip(".") for each in found.get("ResourceRecords", [])]
+    return found["Type"] == "CNAME" and values == [hostname]
+
+
+def _translate(error: ClientError) -> Exception:
+    code = error.response["Error"]["Code"]
+    if code in _REJECTED:
+        return _Refused(error.response["Error"].get("Message", code))
+    if code in _RETRYABLE:
+        return Retry("Route 53 cannot change the zone now.", retry_after=5)
+    return error

@@ -8,8 +8,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from idempotency.operation import Operation
-from idempotency.problems import Retryable
+from idempotency import Operation, Retry
 from provisioning.servers import REGIONS, SIZES, ServerRequest
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Ec2Provider:
             InstanceType=SIZES[server.size],
             MinCount=1,
             MaxCount=1,
-            ClientToken=operation.key("server"),
+            ClientToken=operation.derived_id("server"),
             TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
         )
         return reply["Instances"][0]
@@ -85,7 +84,7 @@ def _call(call: Callable[..., Any], **request: Any) -> Any:
         return call(**request)
     except ClientError as error:
         if error.response["Error"]["Code"] in _RETRYABLE:
-            raise Retryable("The region cannot provision a server now.", retry_after=5) from error
+            raise Retry("The region cannot provision a server now.", retry_after=5) from error
         raise
     except BotoCoreError as error:
-        raise Retryable("EC2 cannot be reached.", retry_after=5) from error
+        raise Retry("EC2 cannot be reached.", retry_after=5) from error

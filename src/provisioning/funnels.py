@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import fastjsonschema
 import urllib3
 
-from idempotency.problems import Problem, Retryable
+from idempotency import Rejected, Retry
 
 _FUNNEL = fastjsonschema.compile(
     {
@@ -56,22 +56,22 @@ class Funnels:
         """Create a landing page; again with the same key, it is the same one.
 
         Raises:
-            Retryable: if MyFunnelAPI cannot do it now, or its answer makes no sense.
-            Problem: ``funnel-rejected`` (422) if it never will.
+            Retry: if MyFunnelAPI cannot do it now, or its answer makes no sense.
+            Rejected: ``funnel-rejected`` (422) if it never will.
         """
         answer = self._request("POST", "/v1/funnels", {"Idempotency-Key": key}, {"name": name, "domain": domain})
         try:
             funnel = _FUNNEL(json.loads(answer.data))
         except (ValueError, fastjsonschema.JsonSchemaException) as error:
-            raise Retryable(f"MyFunnelAPI answered {answer.status} with no funnel.", _DEFAULT_PAUSE) from error
+            raise Retry(f"MyFunnelAPI answered {answer.status} with no funnel.", _DEFAULT_PAUSE) from error
         return {"id": funnel["id"], "hostname": funnel["hostname"]}
 
     def delete(self, id_: str) -> None:
         """Delete a landing page; one that is gone already is no error.
 
         Raises:
-            Retryable: if MyFunnelAPI cannot do it now.
-            Problem: ``funnel-rejected`` (422) if it never will.
+            Retry: if MyFunnelAPI cannot do it now.
+            Rejected: ``funnel-rejected`` (422) if it never will.
         """
         self._request("DELETE", f"/v1/funnels/{id_}", gone=True)
 
@@ -86,11 +86,11 @@ class Funnels:
                 json=body,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Retryable("MyFunnelAPI cannot be reached.", _DEFAULT_PAUSE) from error
+            raise Retry("MyFunnelAPI cannot be reached.", _DEFAULT_PAUSE) from error
         if answer.status in _RETRYABLE or answer.status >= 500:
-            raise Retryable(f"MyFunnelAPI answered {answer.status}.", _pause(answer))
+            raise Retry(f"MyFunnelAPI answered {answer.status}.", _pause(answer))
         if answer.status >= 300 and not (gone and answer.status in {404, 410}):
-            raise Problem(
+            raise Rejected(
                 "funnel-rejected",
                 f"MyFunnelAPI rejected the landing page ({answer.status}).",
                 status=422,

@@ -5,17 +5,16 @@ from typing import Any, Protocol
 
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 
-from idempotency.problems import Problem
-from idempotency.response import Row
+from idempotency import Rejected, Row
 
 
 class Rows(Protocol):
-    """The table of business rows; `idempotency.store.Rows` is one."""
+    """The table of business rows; `idempotency.Rows` is one."""
 
     def get(self, id_: str) -> dict[str, Any] | None:
         """Read a row."""
 
-    def row(self, item: Mapping[str, Any], conflict: Problem | None = None) -> Row:
+    def row(self, item: Mapping[str, Any], conflict: Rejected | None = None) -> Row:
         """Describe a row to be written by an operation."""
 
 
@@ -29,7 +28,7 @@ class Resources:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    def row(self, kind: str, resource: Mapping[str, Any], principal: str, conflict: Problem | None = None) -> Row:
+    def row(self, kind: str, resource: Mapping[str, Any], principal: str, conflict: Rejected | None = None) -> Row:
         """Describe the row of a resource.
 
         Args:

@@ -1,10 +1,8 @@
 """Provision a server, once."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from idempotency.operation import Operation
-from idempotency.response import Completion
+from idempotency import Body, Completion, Operation
 from provisioning.resources import Resources
 
 REGIONS = {"eu-west": "eu-west-1", "eu-central": "eu-central-1", "us-east": "us-east-1", "us-west": "us-west-2"}
@@ -13,8 +11,7 @@ SIZES = {"small": "t4g.small", "medium": "t4g.medium", "large": "t4g.large"}
 """Our sizes → EC2 instance types (arm64)."""
 
 
-@dataclass(frozen=True)
-class ServerRequest:
+class ServerRequest(Body):
     """The body of ``POST /v1/servers/provision``.
 
     Args:
@@ -43,14 +40,14 @@ class Provider(Protocol):
         """Provision the server of an operation; again in a later attempt, it is the same server.
 
         Returns:
-            What the server's representation says of it beside id, region and size; ``status`` at least.
+            What the server's representation says of it besides id, region and size; ``status`` at least.
 
         Raises:
-            Retryable: if it cannot be done now.
+            Retry: if it cannot be done now.
         """
 
 
-class RecordProvider:
+class InventoryProvider:
     """Provisions nothing: the row in the table is the server. Costs nothing, and needs no rights."""
 
     def provision(self, server: ServerRequest, operation: Operation) -> dict[str, str]:  # noqa: ARG002
@@ -62,7 +59,7 @@ def provision(server: ServerRequest, operation: Operation, provider: Provider, r
     """Provision a server; its row and the operation's completion are one transaction."""
     details = provider.provision(server, operation)
     representation = {
-        "id": f"srv-{operation.key('server')}",
+        "id": f"srv-{operation.derived_id('server')}",
         "region": server.region,
         "size": server.size,
         **details,

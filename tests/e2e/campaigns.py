@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from idempotency.clock import Clock
-from idempotency.key import record_id
+from idempotency.request import record_id
 from idempotency.record import Record
 from idempotency.store import Store
 from tools.local.client import Answer, Client

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from idempotency.key import record_id
+from idempotency.request import record_id
 from tests.e2e.conftest import Report
 from tests.e2e.faults import Faults
 from tests.e2e.targets import JSON, PROBE, PROVISION, LocalCloud

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from idempotency.key import record_id
+from idempotency.request import record_id
 from tests.e2e.faults import Faults, Rule, Side
 from tests.e2e.targets import PROVISION, SERVER, LocalCloud
 from tools.local.client import Client

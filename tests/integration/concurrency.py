@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
-from idempotency.problems import Problem
+from idempotency.errors import Problem
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ from idempotency.clock import Clock
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import Status
 from idempotency.response import StoredResponse
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration import faults
 from tests.integration.concurrency import at_once
@@ -134,7 +134,7 @@ class TestTakeOver:
 
     def test_of_a_released_key_is_by_one_of_many_and_at_once(self, worker: NewWorker, clock: SetClock) -> None:
         def fails(_: Operation) -> Response[Any]:
-            raise Retryable("later")
+            raise Retry("later")
 
         first = worker()
         assert first.run(fails).response.status == 503

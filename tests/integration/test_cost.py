@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from tests.clocks import SetClock
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import Worker, created, inserting
@@ -71,7 +71,7 @@ class TestFirstRequest:
 
     def test_that_fails_for_now_is_two_writes(self, worker: NewWorker) -> None:
         def run(_: Operation) -> Response[Any]:
-            raise Retryable("later")
+            raise Retry("later")
 
         one = worker()
 

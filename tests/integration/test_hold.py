@@ -13,8 +13,8 @@ from aws_lambda_powertools.event_handler import Response
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Retryable
-from idempotency.signals import Outcome
+from idempotency.errors import Retry
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import LEASE_SECONDS, Killed, Worker, created, killed, same
@@ -52,7 +52,7 @@ class Failing(Running):
     """A first request that fails for now in the end."""
 
     def _ends(self, operation: Operation) -> Response[Any]:
-        raise Retryable("later")
+        raise Retry("later")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ class TestHeld:
         assert same([reply, *first.replies])
         assert reply.replayed
         assert 2_000 <= reply.held < 3_000
-        assert holder.signals.outcomes == [Outcome.HELD, Outcome.REPLAYED_FROM_TABLE]
+        assert holder.signals.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
         assert holder.signals.held == [reply.held]
 
     def test_no_longer_than_it_asked_for(
@@ -106,7 +106,7 @@ class TestHeld:
 
         assert (refusal.slug, refusal.retry_after) == ("in-progress", 5)
         assert sum(clock.sleeps) == 5_000
-        assert holder.signals.outcomes == [Outcome.HELD, Outcome.IN_PROGRESS]
+        assert holder.signals.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
         assert holder.signals.held == [5_000]
 
     def test_for_no_time_if_it_did_not_ask(
@@ -133,7 +133,7 @@ class TestHeld:
         # Then it runs the operation itself, at once, and the first request comes too late
         assert not reply.replayed
         assert sum(clock.sleeps) == 3_001
-        assert holder.signals.outcomes == [Outcome.HELD, Outcome.TAKEN_OVER, Outcome.EXECUTED]
+        assert holder.signals.outcomes == [Outcome.WAITED, Outcome.TAKEN_OVER, Outcome.EXECUTED]
         first.end()
         assert same([reply, *first.replies])
 
@@ -217,7 +217,7 @@ class TestPolicy:
     ) -> None:
         running()
 
-        worker().refused(wait=20, policy=Policy(hold_limit=3))
+        worker().refused(wait=20, policy=Policy(wait_limit=3))
 
         assert sum(clock.sleeps) == 3_000
 

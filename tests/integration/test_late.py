@@ -15,10 +15,10 @@ from aws_lambda_powertools.event_handler import Response
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import Status
 from idempotency.response import Completion, Row
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created, inserting, killed, same
@@ -72,7 +72,7 @@ class Overtaken:
         answering(409),
         answering(422),
         answering(503),
-        raising(Retryable("later")),
+        raising(Retry("later")),
         raising(RuntimeError("late")),
         raising(Problem("late", "", status=422)),
     ],
@@ -107,7 +107,7 @@ class TestFinishingLate:
 
     def test_answers_409_if_the_winner_failed_for_now(self, worker: NewWorker, clock: SetClock, ends: Run) -> None:
         late = worker()
-        operation = Overtaken(worker(), clock, ends, winners=raising(Retryable("later")))
+        operation = Overtaken(worker(), clock, ends, winners=raising(Retry("later")))
 
         assert late.refused(operation).slug == "in-progress"
         assert late.scan() == operation.tables[0]

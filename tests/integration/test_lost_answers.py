@@ -15,10 +15,10 @@ from botocore.httpsession import URLLib3Session
 
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import Status
 from idempotency.response import Completion
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration import faults
 from tests.integration.conftest import NewWorker
@@ -84,7 +84,7 @@ class TestCheckpoint:
     @staticmethod
     def run(steps: list[str]) -> Run:
         def run(operation: Operation) -> Response[Any]:
-            operation.step("first", lambda: steps.append(operation.key("first")))
+            operation.step("first", lambda: steps.append(operation.derived_id("first")))
             return created(operation)
 
         return run
@@ -163,7 +163,7 @@ class TestRelease:
     @pytest.mark.parametrize("times", [1, SDK_ATTEMPTS], ids=["once", "for good"])
     def test_lost_lets_a_retry_run_at_once(self, worker: NewWorker, clock: SetClock, times: int) -> None:
         def fails(_: Operation) -> Response[Any]:
-            raise Retryable("later", retry_after=7)
+            raise Retry("later", retry_after=7)
 
         one = worker()
 

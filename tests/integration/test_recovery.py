@@ -10,7 +10,7 @@ import pytest
 
 from idempotency.lifecycle import Reply
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import PARKED_UNTIL, Record, Status
 from tests.clocks import SetClock
 from tests.integration import faults
@@ -57,7 +57,7 @@ class TestDue:
 
     def test_is_what_was_released_once_its_pause_is_over(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
-        one.run(raising(Retryable("later", retry_after=60)), policy=RECOVERABLE)
+        one.run(raising(Retry("later", retry_after=60)), policy=RECOVERABLE)
 
         clock.advance(60)
         assert list(one.store.due(clock.now())) == []
@@ -129,7 +129,7 @@ class TestResume:
 class TestUnpark:
     def test_is_of_what_waits(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
-        one.run(raising(Retryable("later", retry_after=300)), policy=RECOVERABLE)
+        one.run(raising(Retry("later", retry_after=300)), policy=RECOVERABLE)
 
         assert one.store.unpark(one.record().id, clock.now())
 
@@ -144,7 +144,7 @@ class TestUnpark:
         elif state == "completed":
             one.run(policy=RECOVERABLE)
         elif state == "not recoverable":
-            one.run(raising(Retryable("later")))
+            one.run(raising(Retry("later")))
         before = one.scan()
         id_ = one.record().id if before else "0" * 64
 

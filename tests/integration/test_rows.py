@@ -12,10 +12,10 @@ from aws_lambda_powertools.event_handler import Response
 
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
-from idempotency.problems import Problem
+from idempotency.errors import Problem
 from idempotency.record import Status
-from idempotency.response import Completion, Row, RowTaken
-from idempotency.signals import Outcome
+from idempotency.response import Completion, Row
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration import faults
 from tests.integration.concurrency import at_once

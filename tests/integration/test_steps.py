@@ -15,9 +15,9 @@ from aws_lambda_powertools.event_handler import Response
 
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import Status
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration import faults
 from tests.integration.conftest import NewWorker
@@ -53,7 +53,7 @@ class TestStep:
                 raise Killed
             seen.append(operation.step("three", partial(do, "three")))
             if operation.attempt == 2:
-                raise Retryable("later")
+                raise Retry("later")
             results.append(seen)
             return created(operation)
 
@@ -72,7 +72,7 @@ class TestStep:
 
         def run(operation: Operation) -> Response[Any]:
             def do() -> None:
-                keys.append(operation.key("pay"))
+                keys.append(operation.derived_id("pay"))
                 if operation.attempt == 1:
                     raise Killed
 
@@ -168,9 +168,9 @@ class TestKey:
         keys: list[tuple[str, str]] = []
 
         def run(operation: Operation) -> Response[Any]:
-            keys.append((operation.key("one"), operation.key("two")))
+            keys.append((operation.derived_id("one"), operation.derived_id("two")))
             if operation.attempt < 3:
-                raise Retryable("later")
+                raise Retry("later")
             return created(operation)
 
         resumed(worker(), clock, run)
@@ -184,7 +184,7 @@ class TestKey:
         keys: list[str] = []
 
         def run(operation: Operation) -> Response[Any]:
-            keys.append(operation.key("one"))
+            keys.append(operation.derived_id("one"))
             return created(operation)
 
         one = worker()
@@ -242,7 +242,7 @@ class TestThreads:
             def do(name: str) -> str:
                 together.wait(10)
                 if (name, operation.attempt) == ("c", 1):
-                    raise Retryable("later")
+                    raise Retry("later")
                 done.append(name)
                 return name * 2
 
@@ -353,7 +353,7 @@ class TestUndo:
 
         def run(operation: Operation) -> Response[Any]:
             operation.step("one", lambda: 1, undo=undone.append)
-            raise Retryable("later")
+            raise Retry("later")
 
         assert worker().run(run).response.status == 503
         assert undone == []
@@ -410,7 +410,7 @@ class TestUndo:
 
         # Then it is not left behind in silence
         assert reply.response.status == 503
-        assert one.record().last_error == "Retryable: Cannot undo old: not reached in this attempt."
+        assert one.record().last_error == "Retry: Cannot undo old: not reached in this attempt."
 
     def test_takes_the_results_of_earlier_attempts(self, worker: NewWorker, clock: SetClock) -> None:
         undone: list[object] = []

@@ -10,16 +10,16 @@ from aws_lambda_powertools.event_handler import Response
 from boto3.dynamodb.types import TypeDeserializer
 
 from idempotency.clock import Clock
-from idempotency.key import record_id
+from idempotency.request import record_id
 from idempotency.lifecycle import Lifecycle, Reply, Result
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Problem
+from idempotency.errors import Problem
 from idempotency.record import Record
 from idempotency.request import Request
 from idempotency.response import Completion, Row
 from idempotency.store import Store
-from tests.signals import RecordedSignals
+from tests.telemetry import RecordedTelemetry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,7 +58,7 @@ class Worker:
         self.client = client
         self.table = table
         self.clock = clock
-        self.signals = RecordedSignals()
+        self.signals = RecordedTelemetry()
         self.store = Store(client, table, clock)
         self.lifecycle = Lifecycle(self.store, self.signals, clock=clock, cache_bytes=cache_bytes)
         self.calls: Counter[str] = Counter()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
 from idempotency.lifecycle import Lifecycle
-from idempotency.middleware import Body, Idempotent
+from idempotency.idempotent import Body, Idempotent
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import as_problem
+from idempotency.errors import as_problem
 from idempotency.store import Store
 from tests.events import KEY, Answer, Context, Headers, proxy_event
-from tests.signals import RecordedSignals
+from tests.telemetry import RecordedTelemetry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -46,7 +46,7 @@ class Route:
         cache_bytes: int = 0,
         **policy: Any,
     ) -> None:
-        self.signals = RecordedSignals()
+        self.signals = RecordedTelemetry()
         self.runs = 0
         self._run = run
         self._app = APIGatewayRestResolver()

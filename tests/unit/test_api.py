@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 import api
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from tests.clocks import SetClock
 from tests.events import KEY, Answer, proxy_event
 from tests.unit.service import JSON, SERVER, Api, restart
@@ -206,7 +206,7 @@ class TestRunning:
     def test_is_held_no_longer_than_the_routes_limit(
         self, service: Api, clock: SetClock, killed: Provider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("IDEMPOTENCY_HOLD_LIMIT_SECONDS", "7")
+        monkeypatch.setenv("IDEMPOTENCY_WAIT_LIMIT_SECONDS", "7")
 
         assert service.post(headers=[JSON, ("Prefer", "wait=600")]).status == 409
         assert sum(clock.sleeps) == 7_000
@@ -381,7 +381,7 @@ class TestBody:
 
 class TestFailure:
     def test_for_now_answers_503_and_a_retry_resumes(self, service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-        provider = given_provider(monkeypatch, Retryable("No capacity.", retry_after=7), None)
+        provider = given_provider(monkeypatch, Retry("No capacity.", retry_after=7), None)
 
         first = service.post()
         [released] = service.records

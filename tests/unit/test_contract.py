@@ -16,9 +16,9 @@ from openapi_core import Config, OpenAPI
 from openapi_core.testing import MockRequest, MockResponse
 
 import api
-from idempotency.key import parse_key
-from idempotency.middleware import Idempotent
-from idempotency.problems import PROBLEMS, Problem, Retryable
+from idempotency.request import parse_key
+from idempotency.idempotent import Idempotent
+from idempotency.errors import PROBLEMS, Problem, Retry
 from provisioning.dns import Dns
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
@@ -315,7 +315,7 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
         "response-not-stored",
         lambda world: world.replay(lambda: world.provision(stage="s" * 11_000)),
     ),
-    "not now": (PROVISION, 503, "unavailable", lambda world: world.provision(Retryable("Not now.", retry_after=7))),
+    "not now": (PROVISION, 503, "unavailable", lambda world: world.provision(Retry("Not now.", retry_after=7))),
     "the server": (SHOW_SERVER, 200, "", lambda world: world.show(world.provision())),
     "another's server": (
         SHOW_SERVER,

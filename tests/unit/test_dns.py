@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from provisioning import dns
 from provisioning.dns import Dns
 
@@ -97,7 +97,7 @@ def test_a_rejection_is_for_good_and_says_why(fail: Callable[[Exception], None],
     with pytest.raises(Problem) as raised:
         Dns("Z1").route("elsewhere.example", HOST)
 
-    assert not isinstance(raised.value, Retryable)
+    assert not isinstance(raised.value, Retry)
     assert (raised.value.status, raised.value.slug) == (422, "domain-rejected")
     assert "is not permitted in zone" in raised.value.detail
 
@@ -116,7 +116,7 @@ def test_a_rejection_is_for_good_and_says_why(fail: Callable[[Exception], None],
 def test_a_failure_for_now_is_retryable(fail: Callable[[Exception], None], error: Exception) -> None:
     fail(error)
 
-    with pytest.raises(Retryable) as raised:
+    with pytest.raises(Retry) as raised:
         Dns("Z1").route(DOMAIN, HOST)
 
     assert raised.value.retry_after == 5

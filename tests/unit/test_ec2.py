@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import Retryable
+from idempotency.errors import Retry
 from idempotency.record import Record
 from idempotency.request import Request
 from provisioning import ec2
@@ -112,7 +112,7 @@ class TestFirstAttempt:
             assert instance["InstanceType"] == SIZES[size]
 
     def test_begins_nothing_without_time_to_finish_it(self, client: EC2Client, attempt: Attempt) -> None:
-        with pytest.raises(Retryable):
+        with pytest.raises(Retry):
             Ec2Provider().provision(SERVER, attempt(seconds=3.9))
 
         assert instances(client, attempt()) == []
@@ -177,7 +177,7 @@ class TestFailure:
     def test_for_now_is_retryable(self, fail: Callable[[Exception], None], attempt: Attempt, error: Exception) -> None:
         fail(error)
 
-        with pytest.raises(Retryable) as raised:
+        with pytest.raises(Retry) as raised:
             Ec2Provider().provision(SERVER, attempt())
 
         assert raised.value.retry_after == 5

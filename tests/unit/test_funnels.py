@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from provisioning.funnels import Funnels
 from tools.local import myfunnel
 from tools.local.myfunnel import Fault, MyFunnel
@@ -64,7 +64,7 @@ def test_deletes_a_funnel_and_one_that_is_gone_is_no_error(service: MyFunnel, fu
 def test_a_failure_for_now_is_retryable_and_not_retried_here(service: MyFunnel, funnels: Funnels, status: int) -> None:
     service.faults.append(Fault(act=False, status=status))
 
-    with pytest.raises(Retryable) as raised:
+    with pytest.raises(Retry) as raised:
         funnels.create(NAME, DOMAIN, KEY)
 
     assert raised.value.retry_after == 5
@@ -77,7 +77,7 @@ def test_waits_as_long_as_it_is_told_but_not_for_ever(
 ) -> None:
     service.faults.append(Fault(act=False, status=429, retry_after=told))
 
-    with pytest.raises(Retryable) as raised:
+    with pytest.raises(Retry) as raised:
         funnels.create(NAME, DOMAIN, KEY)
 
     assert raised.value.retry_after == waits
@@ -90,7 +90,7 @@ def test_a_rejection_is_for_good(service: MyFunnel, funnels: Funnels, status: in
     with pytest.raises(Problem) as raised:
         funnels.create(NAME, DOMAIN, KEY)
 
-    assert not isinstance(raised.value, Retryable)
+    assert not isinstance(raised.value, Retry)
     assert (raised.value.status, raised.value.slug) == (422, "funnel-rejected")
 
 
@@ -99,7 +99,7 @@ def test_a_dropped_connection_is_retryable_and_the_retry_gets_the_funnel_that_wa
 ) -> None:
     service.faults.append(Fault(drop=True))
 
-    with pytest.raises(Retryable):
+    with pytest.raises(Retry):
         funnels.create(NAME, DOMAIN, KEY)
 
     assert funnels.create(NAME, DOMAIN, KEY)["id"] == next(iter(service.funnels))
@@ -114,7 +114,7 @@ def test_a_late_answer_is_not_waited_for(url: str, service: MyFunnel, monkeypatc
     monkeypatch.setitem(funnels._http.connection_pool_kw, "timeout", timeout.from_float(0.3))
     service.faults.append(Fault(linger=0.6))
 
-    with pytest.raises(Retryable):
+    with pytest.raises(Retry):
         funnels.create(NAME, DOMAIN, KEY)
 
     assert len(service.calls) == 1
@@ -124,7 +124,7 @@ def test_a_server_that_does_not_listen_is_retryable() -> None:
     with myfunnel.serving(MyFunnel()) as url:
         pass
 
-    with pytest.raises(Retryable):
+    with pytest.raises(Retry):
         Funnels(url, lambda: myfunnel.TOKEN).create(NAME, DOMAIN, KEY)
 
 
@@ -137,7 +137,7 @@ def test_an_answer_without_a_funnel_is_retryable(
 ) -> None:
     monkeypatch.setattr(service, "create", lambda *_: (201, answer))
 
-    with pytest.raises(Retryable):
+    with pytest.raises(Retry):
         funnels.create(NAME, DOMAIN, KEY)
 
 
@@ -162,7 +162,7 @@ def test_the_secret_is_read_at_each_request(service: MyFunnel, url: str) -> None
     tokens = iter(["an old one", myfunnel.TOKEN])
     funnels = Funnels(url, lambda: next(tokens))
 
-    with pytest.raises(Retryable):
+    with pytest.raises(Retry):
         funnels.create(NAME, DOMAIN, KEY)
 
     assert funnels.create(NAME, DOMAIN, KEY)["id"] in service.funnels

@@ -15,7 +15,7 @@ import pytest
 
 from idempotency.operation import Operation, StepError, Undoing
 from idempotency.policy import Policy
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.record import Record
 from idempotency.request import Request
 from idempotency.response import Row, RowTaken, StoredResponse
@@ -175,7 +175,7 @@ class TestStep:
         operation.step("in time", calls("in time"))
         clock.advance(0.001)
 
-        with pytest.raises(Retryable):
+        with pytest.raises(Retry):
             operation.step("too late", calls("too late"))
 
         assert calls.made == ["in time"]
@@ -220,7 +220,7 @@ class TestReservation:
         operation.reserve("name", self.ROW)
         monkeypatch.setattr(kept, "checkpoint", Mock(side_effect=RowTaken(self.ROW)))
 
-        with pytest.raises(Retryable, match="Cannot undo name: the row a belongs to another operation"):
+        with pytest.raises(Retry, match="Cannot undo name: the row a belongs to another operation"):
             operation.undo(REJECTED)
 
 
@@ -313,8 +313,8 @@ class TestUndoing:
     def test_goes_on_where_it_was_cut_off(
         self, perform: Callable[..., Operation], calls: Calls, kept: Checkpoints
     ) -> None:
-        with pytest.raises(Retryable):
-            perform(undo_first=calls.failing("undo first", Retryable("later"))).undo(REJECTED)
+        with pytest.raises(Retry):
+            perform(undo_first=calls.failing("undo first", Retry("later"))).undo(REJECTED)
         assert calls.made == ["undo third", "undo first"]
 
         # When another attempt comes, its own failure does not matter
@@ -329,7 +329,7 @@ class TestUndoing:
     ) -> None:
         refused = Problem("funnel-rejected", "no", status=422, retry_after=asked)
 
-        with pytest.raises(Retryable, match="Cannot undo first") as raised:
+        with pytest.raises(Retry, match="Cannot undo first") as raised:
             perform(undo_first=calls.failing("undo first", refused)).undo(REJECTED)
 
         assert raised.value.retry_after == pause
@@ -354,7 +354,7 @@ class TestUndoing:
         operation = attempt()
         operation.step("first", calls("first"), undo=calls("undo first"))
 
-        with pytest.raises(Retryable, match="second, third"):
+        with pytest.raises(Retry, match="second, third"):
             operation.undo(REJECTED)
 
         assert calls.made == []
@@ -365,7 +365,7 @@ class TestUndoing:
         operation = perform()
         clock.advance(SECONDS - 1)
 
-        with pytest.raises(Retryable):
+        with pytest.raises(Retry):
             operation.undo(REJECTED)
 
         assert calls.made == []

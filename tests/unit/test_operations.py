@@ -75,7 +75,7 @@ class TestList:
         assert [heading.strip() for heading in headings] == [
             "id", "operation", "principal", "attempt", "age", "state", "last error",
         ]  # fmt: skip
-        error = "Retryable: MyFunnelAPI answered 503."
+        error = "Retry: MyFunnelAPI answered 503."
         assert [cell.strip() for cell in first] == [
             stuck[0][:12], "POST /v1/campaigns", "alice", "11", "2 h", "parked", error,
         ]  # fmt: skip
@@ -120,7 +120,7 @@ class TestRetry:
             self.run_by_another(prefix, clock)
 
         with pytest.raises(ToolError, match=message):
-            operations.retry(api.lifecycle().store, prefix)
+            operations.retry(api.idempotent.lifecycle.store, prefix)
 
     def test_of_more_than_one_is_none(self, campaigns: Campaigns) -> None:
         campaigns.myfunnel_fails(times=None)
@@ -130,17 +130,17 @@ class TestRetry:
         common = max(digits, key=digits.count)
 
         with pytest.raises(ToolError, match=f"{digits.count(common)} unfinished operations"):
-            operations.retry(api.lifecycle().store, common)
+            operations.retry(api.idempotent.lifecycle.store, common)
 
         assert all(record["lease_until"] < PARKED_UNTIL for record in campaigns.api.records)
 
     @staticmethod
     def run_by_another(id_: str, clock: SetClock) -> None:
         """Let another worker claim it."""
-        store: Any = api.lifecycle().store
+        store: Any = api.idempotent.lifecycle.store
         store.unpark(id_, clock.now())
         clock.advance(0.001)
-        assert api.lifecycle().resume(id_, api.recoverable(), clock.now() + 28_000)
+        assert api.idempotent.lifecycle.resume(id_, api.recoverable(), clock.now() + 28_000)
 
 
 class TestRecover:

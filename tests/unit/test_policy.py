@@ -13,7 +13,7 @@ class TestDefaults:
         ("field", "parameter"),
         [
             ("ttl", "IdempotencyTtlSeconds"),
-            ("hold_limit", "IdempotencyHoldLimitSeconds"),
+            ("wait_limit", "IdempotencyWaitLimitSeconds"),
             ("key_format", "IdempotencyKeyFormat"),
         ],
     )
@@ -22,12 +22,12 @@ class TestDefaults:
 
     def test_come_from_the_functions_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("IDEMPOTENCY_TTL_SECONDS", "60")
-        monkeypatch.setenv("IDEMPOTENCY_HOLD_LIMIT_SECONDS", "7")
+        monkeypatch.setenv("IDEMPOTENCY_WAIT_LIMIT_SECONDS", "7")
         monkeypatch.setenv("IDEMPOTENCY_KEY_FORMAT", "uuid")
 
         policy = Policy()
 
-        assert (policy.ttl, policy.hold_limit, policy.key_format) == (60, 7, "uuid")
+        assert (policy.ttl, policy.wait_limit, policy.key_format) == (60, 7, "uuid")
 
     def test_are_documented_each(self) -> None:
         assert all(f"\n        {field.name}: " in (Policy.__doc__ or "") for field in fields(Policy))

@@ -161,7 +161,7 @@ class TestIndexThatLags:
 
     @staticmethod
     def shows(monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
-        monkeypatch.setattr(api.lifecycle().store, "due", lambda _: iter(ids))
+        monkeypatch.setattr(api.idempotent.lifecycle.store, "due", lambda _: iter(ids))
 
 
 class TestPause:
@@ -211,7 +211,7 @@ class TestParked:
         blobs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [blob["Parked"] for blob in blobs if "Parked" in blob] == [[1.0]]
         assert campaigns.record["lease_until"] == PARKED_UNTIL
-        assert campaigns.record["last_error"] == "Retryable: MyFunnelAPI answered 503."
+        assert campaigns.record["last_error"] == "Retry: MyFunnelAPI answered 503."
 
         clock.advance(24 * 3600)
         assert campaigns.recover() == NOTHING
@@ -226,7 +226,7 @@ class TestParked:
         self.park(campaigns, clock)
         campaigns.myfunnel.faults.clear()
 
-        assert api.lifecycle().store.unpark(campaigns.record["id"], clock.now())
+        assert api.idempotent.lifecycle.store.unpark(campaigns.record["id"], clock.now())
         clock.advance(0.001)
 
         assert campaigns.recover() == {"taken_up": 1, "completed": 1}
@@ -234,7 +234,7 @@ class TestParked:
     def test_has_all_its_attempts_again_once_released(self, campaigns: Campaigns, clock: SetClock) -> None:
         self.park(campaigns, clock)
 
-        api.lifecycle().store.unpark(campaigns.record["id"], clock.now())
+        api.idempotent.lifecycle.store.unpark(campaigns.record["id"], clock.now())
 
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
@@ -270,7 +270,7 @@ class TestParked:
 
         self.kill_every_attempt(campaigns, clock, monkeypatch)
 
-        assert campaigns.record["last_error"] == "Retryable: MyFunnelAPI answered 503."
+        assert campaigns.record["last_error"] == "Retry: MyFunnelAPI answered 503."
 
     def test_is_what_cannot_be_undone(self, campaigns: Campaigns, clock: SetClock) -> None:
         campaigns.dns_fails(DNS_REJECTS)
@@ -281,7 +281,7 @@ class TestParked:
             assert campaigns.recover() == {"taken_up": 1, "completed": 0}
 
         assert campaigns.record["lease_until"] == PARKED_UNTIL
-        assert campaigns.record["last_error"].startswith("Retryable: Cannot undo landing page")
+        assert campaigns.record["last_error"].startswith("Retry: Cannot undo landing page")
 
 
 class TestStoredRequest:

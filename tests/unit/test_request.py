@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idempotency.problems import Problem
+from idempotency.errors import Problem
 from idempotency.request import Request, principal
 from tests.events import proxy_event
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from tools.local import template
 from tools.local.samconfig import deploy_parameters
 

@@ -14,13 +14,13 @@ from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from idempotency.clock import Clock
 from idempotency.lifecycle import Lifecycle
-from idempotency.middleware import Idempotent
+from idempotency.idempotent import Idempotent
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.problems import as_problem
+from idempotency.errors import as_problem
 from idempotency.request import Request as StoredRequest
 from idempotency.response import Completion, Row
-from idempotency.signals import Signals
+from idempotency.telemetry import Telemetry
 from idempotency.store import Store
 from proof.peers.libraries.contract import (
     ROUTE,
@@ -53,7 +53,7 @@ class Steps(Attempt):
         return self._operation.step(name, call)
 
     def key(self, name: str) -> str:
-        return self._operation.key(name)
+        return self._operation.derived_id(name)
 
     def save(self, row: Mapping[str, Any]) -> None:
         self.rows.append(Row(self._table, row))
@@ -67,7 +67,7 @@ class ProvisionOnce(Worker):
         self.emitters = [client.meta.events]
         self._site = site
         self._metrics = cast("Metrics", EphemeralMetrics(namespace="Bench", service="bench"))
-        signals = Signals(self._metrics, Logger("bench", stream=StringIO()))
+        signals = Telemetry(self._metrics, Logger("bench", stream=StringIO()))
         clock = Clock()
         store = Store(client, site.records, clock)
         cache_bytes = _CACHE_BYTES if settings.cache else 0
@@ -77,7 +77,7 @@ class ProvisionOnce(Worker):
             lease=settings.lease,
             clock_skew=0,
             guard=0,
-            hold_by_default=settings.hold,
+            wait_by_default=settings.hold,
             recoverable=settings.recoverable,
         )
         self._app = APIGatewayRestResolver()

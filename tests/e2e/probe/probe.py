@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 from aws_lambda_powertools.event_handler import Response
 
 import api
-from idempotency.middleware import Idempotent
+from idempotency.idempotent import Idempotent
 from idempotency.operation import Operation
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.response import Completion
 
 handler = api.handler
@@ -74,7 +74,7 @@ def probe() -> Response[Any]:
         case "fail":
             raise ZeroDivisionError("a detail that no client may see")
         case "retry":
-            raise Retryable("Told to fail for now.", retry_after=2)
+            raise Retry("Told to fail for now.", retry_after=2)
         case "refuse":
             raise Problem("probe-refused", f"Told to refuse {operation.id}.", status=403, title="Refused")
     return _answer(request, operation)
@@ -82,7 +82,7 @@ def probe() -> Response[Any]:
 
 def _answer(request: ProbeRequest, operation: Operation) -> Completion:
     noise = os.urandom(request.size)
-    made = {"id": operation.key("probe"), "attempt": operation.attempt}
+    made = {"id": operation.derived_id("probe"), "attempt": operation.attempt}
     rows = [api.resources().row("probe", made, operation.principal)]
     if request.media_type == "image/png":
         return Completion(201, _PNG_SIGNATURE + noise, content_type=request.media_type, rows=rows)

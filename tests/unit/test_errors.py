@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from idempotency.problems import Problem
+from idempotency.errors import Problem
 
 
 @pytest.mark.parametrize(

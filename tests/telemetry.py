@@ -1,10 +1,10 @@
-"""Signals that are kept instead of sent."""
+"""Telemetry that are kept instead of sent."""
 
 from idempotency.record import Record
-from idempotency.signals import Outcome, Signals
+from idempotency.telemetry import Outcome, Telemetry
 
 
-class RecordedSignals(Signals):
+class RecordedTelemetry(Telemetry):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ from unittest.mock import Mock
 import pytest
 
 import api
-from idempotency.problems import Problem, Retryable
-from idempotency.signals import Outcome, Signals
+from idempotency.errors import Problem, Retry
+from idempotency.telemetry import Outcome, Telemetry
 from provisioning import servers
 from tests.clocks import SetClock
 from tests.events import KEY
@@ -33,7 +33,7 @@ def metrics_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 class TestMetrics:
     @pytest.mark.parametrize("outcome", Outcome)
     def test_are_named_after_their_outcomes(self, outcome: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
-        Signals(api.metrics, api.logger).emit(outcome, milliseconds=250)
+        Telemetry(api.metrics, api.logger).emit(outcome, milliseconds=250)
         api.metrics.flush_metrics()
 
         assert metrics_of(capsys) == {outcome.value: 1, f"{outcome.value}Milliseconds": 250}
@@ -42,7 +42,7 @@ class TestMetrics:
         self, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         provider = Mock()
-        provider.provision.side_effect = [Retryable("later"), KeyboardInterrupt, *2 * [{"status": "provisioned"}]]
+        provider.provision.side_effect = [Retry("later"), KeyboardInterrupt, *2 * [{"status": "provisioned"}]]
         monkeypatch.setattr(api, "provider", lambda: provider)
 
         service.post()
@@ -134,7 +134,7 @@ class TestPrivacy:
             service.post(body, headers=headers)
         service.post({**SERVER, "size": "small"}, headers=headers)
         service.post(key=f"{KEY} swordfish", headers=headers)
-        for error in (Retryable("later"), ZeroDivisionError(), Problem("no", "no", status=422)):
+        for error in (Retry("later"), ZeroDivisionError(), Problem("no", "no", status=422)):
 
             def fail(*_: object, error: Exception = error) -> None:
                 raise error

@@ -10,9 +10,9 @@ from aws_lambda_powertools.event_handler.exceptions import BadRequestError
 from aws_lambda_powertools.shared.cookies import Cookie
 
 from idempotency.operation import Operation
-from idempotency.problems import Problem, Retryable
+from idempotency.errors import Problem, Retry
 from idempotency.response import Completion
-from idempotency.signals import Outcome
+from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.events import KEY, Answer
 from tests.unit.route import Route, Run
@@ -174,7 +174,7 @@ class TestOutcome:
 
     @pytest.mark.parametrize(
         ("error", "status"),
-        [(Retryable("later"), 503), (RuntimeError(), 500), (TimeoutError(), 500), (Problem("x", "", status=429), 429)],
+        [(Retry("later"), 503), (RuntimeError(), 500), (TimeoutError(), 500), (Problem("x", "", status=429), 429)],
     )
     def test_for_now_may_be_raised(self, route: NewRoute, error: Exception, status: int) -> None:
         things = route(error, Completion(201, {}))
@@ -213,7 +213,7 @@ class TestOutcome:
         assert things.post().replayed
         assert things.runs == 1
 
-    @pytest.mark.parametrize("outcome", [Response(429, "text/plain", "no"), Retryable("later")])
+    @pytest.mark.parametrize("outcome", [Response(429, "text/plain", "no"), Retry("later")])
     def test_that_is_retryable_is_released_even_there(
         self, route: NewRoute, outcome: Response[Any] | Exception
     ) -> None:
@@ -229,7 +229,7 @@ class TestOutcome:
         assert b"secret" not in things.post().body
         assert things.signals.errors == [error]
 
-    @pytest.mark.parametrize("error", [Retryable("later"), Problem("gone", "", status=410)])
+    @pytest.mark.parametrize("error", [Retry("later"), Problem("gone", "", status=410)])
     def test_that_the_operation_chose_is_not_logged_as_an_error(self, route: NewRoute, error: Exception) -> None:
         things = route(error)
 
@@ -259,7 +259,7 @@ class TestOutcome:
         def undo(result: int) -> None:
             tried.append(result)
             if len(tried) == 1:
-                raise Retryable("later")
+                raise Retry("later")
 
         def run(operation: Operation) -> Response[Any]:
             operation.step("s", lambda: 1, undo=undo)
@@ -394,7 +394,7 @@ class TestTimeToLive:
 
         def run(operation: Operation) -> Response[Any]:
             operations.append(operation.id)
-            raise Retryable("later")
+            raise Retry("later")
 
         things = Route(route().lifecycle.store._client, clock, run, ttl=60)
         for _ in range(3):
@@ -522,11 +522,11 @@ class TestPrefer:
         assert sum(clock.sleeps) == seconds * 1000
 
     def test_nothing_is_held_as_long_as_the_route_says(self, running: NewRoute, clock: SetClock) -> None:
-        things = running(hold_by_default=3)
+        things = running(wait_by_default=3)
 
         assert things.post().status == 409
         assert sum(clock.sleeps) == 3_000
-        assert things.signals.outcomes == [Outcome.HELD, Outcome.IN_PROGRESS]
+        assert things.signals.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
         assert things.signals.held == [3_000]
 
     @pytest.mark.parametrize(
@@ -547,7 +547,7 @@ class TestPrefer:
         applied: list[str] | None,
     ) -> None:
         # Given another worker that takes the operation over and completes it after a while
-        things, elsewhere = running(hold_by_default=20), route()
+        things, elsewhere = running(wait_by_default=20), route()
 
         def complete() -> None:
             clock.while_asleep = lambda: None
@@ -562,7 +562,7 @@ class TestPrefer:
         # Then it gets the replay
         assert (answer.status, answer.replayed) == (201, True)
         assert answer.headers.get("preference-applied") == applied
-        assert things.signals.outcomes == [Outcome.HELD, Outcome.REPLAYED_FROM_TABLE]
+        assert things.signals.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
 
     def test_is_not_applied_to_what_was_not_held(self, route: NewRoute) -> None:
         things = route()

@@ -9,13 +9,13 @@ from idempotency.record import Record
 
 
 class Outcome(StrEnum):
-    """What one request came to; each is also the name of a metric."""
+    """How a request ended, or what it met on the way; each is also the name of a metric."""
 
     EXECUTED = "Executed"
     REPLAYED_FROM_CACHE = "ReplayedFromCache"
     REPLAYED_FROM_TABLE = "ReplayedFromTable"
     IN_PROGRESS = "InProgress"
-    HELD = "Held"
+    WAITED = "Waited"
     KEY_REUSED = "KeyReused"
     TAKEN_OVER = "TakenOver"
     FENCED = "Fenced"
@@ -24,8 +24,8 @@ class Outcome(StrEnum):
     EXPIRED = "Expired"
 
 
-class Signals:
-    """Counts outcomes, and lets every later log line of the invocation carry them.
+class Telemetry:
+    """Counts outcomes, and adds them to every later log line of the invocation.
 
     Args:
         metrics: the collector that the Lambda handler flushes.
@@ -46,5 +46,5 @@ class Signals:
             self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
 
     def error(self, error: BaseException) -> None:
-        """Log an error that the client is told nothing of."""
+        """Log an error of which the client learns nothing."""
         self._logger.error("unexpected error", exc_info=error)

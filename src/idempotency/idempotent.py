@@ -1,0 +1,271 @@
+"""The door between HTTP and the record's life: a decorator for routes."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property, update_wrapper
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
+from uuid import uuid4
+
+from aws_lambda_powertools.event_handler import ApiGatewayResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from idempotency.body import Body
+from idempotency.errors import Problem, Retry, as_problem
+from idempotency.lifecycle import Lifecycle, Reply
+from idempotency.operation import Attempt, Invocation, Operation
+from idempotency.policy import Policy
+from idempotency.record import Record
+from idempotency.request import Request, header_values, parse_key
+from idempotency.response import Verdict
+from idempotency.telemetry import Outcome, Telemetry
+
+B = TypeVar("B", bound=Body | bytes)
+P = ParamSpec("P")
+Result = Response[Any] | Mapping[str, Any] | list[Any] | tuple[Mapping[str, Any], int]
+"""What a route may return; like Powertools, JSON alone is a 200."""
+Route = Callable[P, Response[Any]]
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+
+
+class DeclarationError(TypeError):
+    """A route is declared wrongly; the message says what it must look like."""
+
+
+class Resumed(dict[str, Any]):
+    """The event by which recovery sends a stored request through its route; no client can send one.
+
+    Args:
+        record: the record as recovery found it.
+
+    Attributes:
+        record_id: the record's id.
+        reached: whether a route took the event up.
+        outcome: how the attempt ended; None while it has not, or if there was nothing to do any more.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(Request.unpack(record.request or b"").event())
+        self.record_id = record.id
+        self.reached = False
+        self.outcome: Outcome | None = None
+
+
+class Idempotent:
+    """Makes routes run once for each Idempotency-Key; also answers every error of the application as a problem.
+
+        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry))
+
+        @app.post("/v1/servers/provision")
+        @idempotent(Policy(recoverable=True))
+        def provision_server(server: ServerRequest, operation: Operation) -> Completion: ...
+
+    The annotation of the first parameter says what the JSON body is read as: a `Body`, or `bytes` for a route that
+    reads its own. Path parameters follow the operation. Whatever is wrong with a request is found before its key is
+    claimed, so that no mistake uses a key up.
+
+    Args:
+        app: the resolver of the routes. The exception handlers that it gets for other classes than `Exception`, or
+            later for that one, decide how their exceptions are answered.
+        telemetry: where unexpected errors are logged.
+        make_lifecycle: makes the lifecycle; called at `start` or at the first request, not at import.
+    """
+
+    def __init__(self, app: ApiGatewayResolver, telemetry: Telemetry, make_lifecycle: Callable[[], Lifecycle]) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._make_lifecycle = make_lifecycle
+        self._policies: list[Policy] = []
+        app.exception_handler([Exception, NotFoundError])(self._show_problem)
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """The lifecycle of every route's keys.
+
+        Raises:
+            SettingsError: if the stack's settings contradict each other, or a route's policy.
+        """
+        lifecycle = self._make_lifecycle()
+        for policy in self._policies:
+            lifecycle.settings.check(policy)
+        return lifecycle
+
+    def start(self) -> None:
+        """Make what the first request needs, and refuse what contradicts itself: for the function's own start.
+
+        Raises:
+            SettingsError: see `lifecycle`.
+        """
+        _ = self.lifecycle
+
+    def __call__(self, policy: Policy) -> Callable[[Callable[Concatenate[B, Operation, P], Result]], Route[P]]:
+        """Decorate a route, under the resolver's own decorator.
+
+        Args:
+            policy: the route's choices.
+
+        Raises:
+            DeclarationError: if the function does not look like ``(body, operation, **path_parameters)``.
+        """
+        self._policies.append(policy)
+
+        def decorate(business: Callable[Concatenate[B, Operation, P], Result]) -> Route[P]:
+            body_class = _body_class(business)
+
+            def route(*args: P.args, **path: P.kwargs) -> Response[Any]:
+                return self._answer(
+                    policy, body_class, lambda body, operation: business(body, operation, *args, **path)
+                )
+
+            return _named_after(business, route)
+
+        return decorate
+
+    def resume(self, id_: str, context: LambdaContext) -> Outcome | None:
+        """Carry an abandoned operation on, through its own route and under that route's policy: for recovery.
+
+        What keeps this version from running it (a route that is gone, a request that it cannot read) is written into
+        the record as the reason why it is released, or parked in the end.
+
+        Args:
+            id_: the record's id.
+            context: the context of recovery's own invocation.
+
+        Returns:
+            How the attempt ended; None if there is nothing to do any more.
+        """
+        record = self.lifecycle.store.get(id_)
+        if record is None or record.request is None:
+            return None
+        try:
+            event = Resumed(record)
+        except Exception as error:  # noqa: BLE001 - written by another version, in a form that this one may not know
+            return self.lifecycle.give_back(id_, f"This version cannot read the stored request: {error!r}")
+        self._app.resolve(event, context)
+        if not event.reached:
+            return self.lifecycle.give_back(id_, f"This version has no route {event['httpMethod']} {event['path']}")
+        return event.outcome
+
+    def _answer(self, policy: Policy, body_class: type[Any], run: Callable[[Any, Operation], Result]) -> Response[Any]:
+        event = cast("APIGatewayProxyEvent", self._app.current_event)
+        request = Request.from_event(event)
+        if not request.principal and not policy.anonymous:
+            raise Problem("unauthorized", "The gateway has authenticated nobody.")
+        deadline = self.lifecycle.clock.now() + self._app.lambda_context.get_remaining_time_in_millis()
+
+        def invocation(read: Callable[[], Any]) -> Invocation:
+            def execute(attempt: Attempt) -> Verdict:
+                return Verdict.of(_as_response(run(read(), attempt)), policy, self._app._serializer)
+
+            return Invocation(request, policy, deadline, execute, self._show)
+
+        if isinstance(event.raw_event, Resumed):
+            self._resume(event.raw_event, invocation(lambda: _read_again(body_class, request, policy)))
+            return Response(HTTPStatus.NO_CONTENT)  # for nobody: recovery looks at the event
+        key = self._key(event, policy)
+        body = _read_body(body_class, request, policy)
+        reply = self.lifecycle.run(invocation(lambda: body), key, _wait(event, policy))
+        return _render(reply, policy, event)
+
+    def _resume(self, event: Resumed, invocation: Invocation) -> None:
+        event.reached = True
+        record = self.lifecycle.resume(event.record_id, invocation.policy, invocation.deadline)
+        if record is not None:
+            event.outcome = self.lifecycle.perform(record, invocation).outcome
+
+    def _key(self, event: APIGatewayProxyEvent, policy: Policy) -> str:
+        key_format = self.lifecycle.settings.key_format_of(policy)
+        key = parse_key(header_values(event, "idempotency-key"), key_format)
+        if key is None and policy.key_required:
+            raise Problem("key-missing", "Send an Idempotency-Key of your own with each new request; a UUID, say.")
+        # Without a key, the operation still has its steps and its recovery; only no retry ever finds it.
+        return key or str(uuid4())
+
+    def _show(self, error: Exception) -> Response[Any]:
+        """Answer an exception as the application's own handlers do."""
+        handler = self._app.exception_handler_manager.lookup_exception_handler(type(error)) or self._show_problem
+        return cast("Response[Any]", handler(error))
+
+    def _show_problem(self, error: Exception) -> Response[str]:
+        problem = as_problem(error)
+        if problem.slug == "internal-error":
+            self._telemetry.error(error)
+        return problem.response()
+
+
+def _body_class(business: Callable[..., Any]) -> type[Any]:
+    """What the first parameter is annotated with, if the function looks as it must."""
+    name = getattr(business, "__qualname__", repr(business))
+    parameters = list(inspect.signature(business).parameters.values())[:2]
+    # Only these two: other annotations may name what is imported for type checkers alone.
+    annotated = SimpleNamespace(__annotations__={each.name: each.annotation for each in parameters})
+    hints = list(get_type_hints(annotated, getattr(business, "__globals__", None)).values())
+    if len(hints) < 2 or hints[1] is not Operation:
+        raise DeclarationError(f"{name} must take a body and an operation first: (body: …, operation: Operation, …)")
+    body_class = hints[0]
+    if body_class is not bytes and not (isinstance(body_class, type) and issubclass(body_class, Body)):
+        raise DeclarationError(f"the body of {name} must be a subclass of Body, or bytes, not {body_class!r}")
+    return cast("type[Any]", body_class)
+
+
+def _named_after(business: Callable[..., Any], route: Callable[P, Response[Any]]) -> Callable[P, Response[Any]]:
+    """Give a route its function's name and its path parameters, but not its body and operation: Powertools looks."""
+    update_wrapper(route, business)
+    del route.__wrapped__  # type: ignore[attr-defined]  # set by update_wrapper
+    signature = inspect.signature(business)
+    route.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])  # type: ignore[attr-defined]
+    return route
+
+
+def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
+    if len(request.body) > policy.max_body:
+        raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
+    if body_class is bytes:
+        return request.body
+    if not request.is_json:
+        raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
+    return body_class.read(request.json)
+
+
+def _read_again(body_class: type[Any], request: Request, policy: Policy) -> Any:
+    """Read a stored body, which an earlier version of this code has found good."""
+    try:
+        return _read_body(body_class, request, policy)
+    except Problem as problem:
+        raise Retry(f"This version refuses the stored request: {problem.detail} {problem.extensions or ''}") from None
+
+
+def _as_response(result: Result) -> Response[Any]:
+    match result:
+        case Response():
+            return result
+        case None:
+            raise DeclarationError("the route returned nothing; return a Completion, a Response or JSON")
+        case (body, int(status)) if isinstance(result, tuple):
+            return Response(status, "application/json", body)
+    return Response(HTTPStatus.OK, "application/json", result)
+
+
+def _wait(event: APIGatewayProxyEvent, policy: Policy) -> int:
+    """Seconds of the ``wait`` preference; the first counts (RFC 7240, sections 2 and 4.3)."""
+    match = _WAIT.search(event.headers.get("prefer") or "")
+    return int(match[1]) if match else policy.wait_by_default
+
+
+def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Response[Any]:
+    response = reply.response.response()
+    if reply.unkept:
+        # Only the first answer carries what is not kept, such as cookies.
+        own = {name.lower() for name in response.headers} | policy.keep_headers
+        response.headers |= {name: value for name, value in reply.unkept.headers.items() if name.lower() not in own}
+        response.cookies = reply.unkept.cookies
+    if reply.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    if reply.waited and (match := _WAIT.search(event.headers.get("prefer") or "")):
+        response.headers["Preference-Applied"] = f"wait={match[1]}"
+    return response
