@@ -9,13 +9,13 @@ class RecordedTelemetry(Telemetry):
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
-        self.held: list[int] = []
+        self.waited: list[int] = []
         self.errors: list[BaseException] = []
 
     def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
         self.outcomes.append(outcome)
         if milliseconds is not None:
-            self.held.append(milliseconds)
+            self.waited.append(milliseconds)
 
     def error(self, error: BaseException) -> None:
         self.errors.append(error)

@@ -13,7 +13,7 @@ from random import Random
 from urllib.parse import urlsplit
 
 from idempotency.clock import Clock
-from idempotency.policy import Policy
+from idempotency.policy import Settings
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.store import Store
 from proof.chaos.clients import Clients, Rivals
@@ -134,7 +134,7 @@ def _world(home: Path, random: Random) -> Iterator[_World]:
             **faults.environment,
             "AWS_ENDPOINT_URL_DYNAMODB": cleanup.enter_context(dynamodb.serving(_HOST, port)),
             # Two workers then differ by as much as the policy allows for, at most.
-            "CLOCK_SKEW_SECONDS": str(Policy().clock_skew / 2),
+            "CLOCK_SKEW_SECONDS": str(Settings().clock_skew / 2),
         }
         running = local_stack.running(home / "cloud", port=port, parameters=parameters, environment=environment)
         yield _World(cleanup.enter_context(running), faults, dynamodb, proxied)

@@ -7,22 +7,23 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from unittest import mock
 
+from aws_lambda_powertools.event_handler import Response
+
 from idempotency import lifecycle as lifecycle_module
 from idempotency import store as store_module
-from idempotency.request import record_id
-from idempotency.lifecycle import Lifecycle, Result
-from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import Problem, Retry
+from idempotency.errors import Problem, Rejected, Retry, as_problem
+from idempotency.lifecycle import Lifecycle
+from idempotency.operation import Invocation, Operation
+from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record
-from idempotency.request import Request
-from idempotency.response import Completion, Row, StoredResponse
-from idempotency.telemetry import Outcome
+from idempotency.request import Request, record_id
+from idempotency.response import Completion, Row, StoredResponse, Verdict
 from idempotency.store import Store
+from idempotency.telemetry import Outcome
 from proof.explorer import invariants, world
 from proof.explorer.dynamodb import Index, Table
 from proof.explorer.expressions import Item
@@ -82,8 +83,8 @@ def server(service: Service, operation: Operation) -> Completion:
 
 def campaign(service: Service, operation: Operation) -> Completion:
     """Two steps."""
-    page = operation.step("page", lambda: service.call(operation, "page"))
-    name = operation.step("name", lambda: service.call(operation, "name"))
+    page = operation.step("page", lambda _: service.call(operation, "page"))
+    name = operation.step("name", lambda _: service.call(operation, "name"))
     return _created(service, operation, page, name)
 
 
@@ -104,8 +105,8 @@ def large(service: Service, operation: Operation) -> Completion:
 
 def doomed(service: Service, operation: Operation) -> Completion:
     """A step, then a failure for good: the step is undone."""
-    operation.step("page", lambda: service.call(operation, "page"), lambda _: service.call(operation, "undo page"))
-    raise Problem("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
+    operation.step("page", lambda _: service.call(operation, "page"), lambda _: service.call(operation, "undo page"))
+    raise Rejected("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
 
 
 def name_reserved(service: Service, operation: Operation) -> Completion:
@@ -117,11 +118,11 @@ def name_reserved(service: Service, operation: Operation) -> Completion:
 def reserved_and_doomed(service: Service, operation: Operation) -> Completion:
     """A row that is written, then a failure for good: the row is given back."""
     _reserve(operation)
-    raise Problem("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
+    raise Rejected("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
 
 
 def _reserve(operation: Operation) -> None:
-    conflict = Problem("name-taken", f"Not for {operation.principal}.", status=422)
+    conflict = Rejected("name-taken", f"Not for {operation.principal}.", status=422)
     operation.reserve("name", Row(ROWS, {"id": "the name"}, conflict))
 
 
@@ -138,7 +139,8 @@ class Scenario:
     Args:
         business: what the key's operation does.
         workers: name → how it differs from an ordinary worker, as arguments of `Deployment.worker`.
-        policy: the route's policy.
+        policy: the route's choices.
+        settings: the stack's.
         recovery: whether recovery runs too, and alone has to finish what was abandoned.
         faults: faults in one schedule.
         jumps: jumps of time in one schedule.
@@ -148,6 +150,7 @@ class Scenario:
     business: Business
     workers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"A": {}, "B": {}})
     policy: Policy = field(default_factory=Policy)
+    settings: Settings = field(default_factory=lambda: Settings(cache_bytes=0))
     recovery: bool = False
     faults: int = 2
     jumps: int = 2
@@ -173,7 +176,7 @@ SCENARIOS: dict[str, Scenario] = {
     "two workers, reserved and undone": Scenario(reserved_and_doomed),
     "a holder": Scenario(server, {"A": {}, "B": {"wait": 1}}),
     "skewed clocks": Scenario(campaign, {"A": {"skew": -CLOCK_SKEW_MS // 2}, "B": {"skew": CLOCK_SKEW_MS // 2}}),
-    "a short time to live": Scenario(server, policy=Policy(ttl=60, abandoned_ttl=60)),
+    "a short time to live": Scenario(server, settings=Settings(ttl=60, unfinished_ttl=60, cache_bytes=0)),
     "two principals": Scenario(server, {"A": {}, "B": {"principal": "bob"}}),
     "another request": Scenario(server, {"A": {}, "B": {"body": b'{"size":"small"}'}}),
     "worker and recovery": Scenario(campaign, {"A": {}}, Policy(recoverable=True), recovery=True),
@@ -215,7 +218,7 @@ class Deployment:
         def code() -> Answer:
             lifecycle = self._lifecycle()
             deadline = self.world.now + skew + TIMEOUT_MS
-            return _answer(lambda: lifecycle.run(request, KEY, self.scenario.policy, deadline, self._execute, wait))
+            return _answer(lambda: lifecycle.run(self._invocation(request, deadline), KEY, wait))
 
         actor = self.world.spawn(name, code, skew=skew)
         self._note(actor, principal)
@@ -231,9 +234,8 @@ class Deployment:
             for id_ in lifecycle.store.due(lifecycle.clock.now()):
                 record = lifecycle.resume(id_, policy, deadline)
                 if record is not None and record.request is not None:
-                    request = Request.unpack(record.request)
-                    perform = lifecycle.perform
-                    answer = _answer(lambda: perform(record, request, policy, deadline, self._execute))  # noqa: B023
+                    invocation = self._invocation(Request.unpack(record.request), deadline)
+                    answer = _answer(partial(lifecycle.perform, record, invocation))
             return answer
 
         def guarded() -> Answer:
@@ -249,10 +251,17 @@ class Deployment:
     def _lifecycle(self) -> Lifecycle:
         clock = Clock(self.world)
         store = Store(Client(self.world), RECORDS, clock)  # type: ignore[arg-type]  # it stands in for boto3's
-        return Lifecycle(store, Telemetry(self.world), clock=clock)  # type: ignore[arg-type]
+        return Lifecycle(store, Telemetry(self.world), self.scenario.settings, clock)  # type: ignore[arg-type]
 
-    def _execute(self, operation: Operation) -> Result:
-        return Result.of(self.scenario.business(Service(self.world), operation), self.scenario.policy)
+    def _invocation(self, request: Request, deadline: int) -> Invocation:
+        def execute(operation: Operation) -> Verdict:
+            return Verdict.of(self.scenario.business(Service(self.world), operation), self.scenario.policy)
+
+        return Invocation(request, self.scenario.policy, deadline, execute, self._show)
+
+    def _show(self, error: Exception) -> Response[str]:
+        self.world.tell(f"· {type(error).__name__}: {error}")
+        return as_problem(error).response()
 
     def _note(self, actor: Actor, principal: str) -> None:
         actor.notes["principal"] = principal

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from idempotency import lifecycle, store
-from idempotency.request import record_id
+from idempotency.errors import Fenced, Unavailable
 from idempotency.lifecycle import Lifecycle
-from idempotency.operation import Operation
+from idempotency.operation import Invocation, Operation
 from idempotency.record import Record, Status
-from idempotency.store import Fenced, Store, Unavailable
+from idempotency.request import record_id
+from idempotency.store import Store
 from proof.explorer import world
 from proof.explorer.explorer import exhaust, explain, sample
 from proof.explorer.scenarios import SCENARIOS, simulated
@@ -75,7 +76,7 @@ def every_attempt_answers_for_itself(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_is_fenced(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(store, "_MINE", "#status = :processing AND (:owner <> :processing)")
+    patch.setattr(store, "_OWNED", "#status = :processing AND (:owner <> :processing)")
 
 
 def rows_go_ahead_of_the_completion(patch: pytest.MonkeyPatch) -> None:
@@ -100,7 +101,7 @@ def steps_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def downstream_keys_are_new_each_time(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Operation, "key", lambda _self, _name: str(world.uuid4()))
+    patch.setattr(Operation, "derived_id", lambda _self, _name: str(world.uuid4()))
 
 
 def operation_id_is_new_each_time(patch: pytest.MonkeyPatch) -> None:
@@ -145,7 +146,7 @@ def own_release_is_not_recognised(patch: pytest.MonkeyPatch) -> None:
     def unless_done(failed: Any, *_: Any) -> None:
         raise Fenced(store._record(failed.item) if failed.item else None)
 
-    patch.setattr(store, "_unless_done", unless_done)
+    patch.setattr(store, "_raise_unless_already_done", unless_done)
 
 
 def principal_does_not_scope_the_key(patch: pytest.MonkeyPatch) -> None:
@@ -153,12 +154,12 @@ def principal_does_not_scope_the_key(patch: pytest.MonkeyPatch) -> None:
 
 
 def unreachable_database_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    def claim(self: Lifecycle, id_: str, owner: str, request: Any, policy: Any, deadline: int) -> Record:
+    def claim(self: Lifecycle, id_: str, owner: str, invocation: Invocation) -> Record:
         try:
-            return original(self, id_, owner, request, policy, deadline)
+            return original(self, id_, owner, invocation)
         except Unavailable:
-            now = self.clock.now()
-            return replace(self._candidate(id_, owner, policy, now, deadline), fingerprint=request.fingerprint)
+            candidate = self._candidate(id_, owner, invocation.policy, self.clock.now(), invocation.deadline)
+            return replace(candidate, fingerprint=invocation.request.fingerprint)
 
     original = Lifecycle._claim
     patch.setattr(Lifecycle, "_claim", claim)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Literal
 
-from idempotency.policy import Policy
+from idempotency.policy import Settings
 from tests.events import Answer
 
 Will = Literal["succeed", "refuse", "retry", "fail"]
@@ -15,7 +15,7 @@ Death = Literal["", "before the claim", "after the claim", "before the commit", 
 RETRY_AFTER_SECONDS = 7
 INVALID = 2
 """The body that does not match its schema."""
-_POLICY = Policy()
+_STACK = Settings()
 _TIME_TO_ANSWER_SECONDS = 1
 
 
@@ -143,11 +143,11 @@ class Model:
     def _not_claimed(self, known: Key, post: Post, deadline: int) -> Expected:
         if known.body != post.body or known.status == "completed":
             return self._completed(known, post)
-        limit = min(post.wait, _POLICY.wait_limit) * 1000
+        limit = min(post.wait, _STACK.wait_limit) * 1000
         until = max(self.now, min(self.now + limit, deadline - _TIME_TO_ANSWER_SECONDS * 1000))
         if known.free_at < until:
             self.now = known.free_at + 1
-            late = deadline - self.now < _POLICY.guard * 1000
+            late = deadline - self.now < _STACK.time_for_a_step * 1000
             return Expected(503, "unavailable", retry_after=1) if late else self._run(post, deadline)
         self.now = until
         seconds = ceil(min(until - known.claimed_at, known.free_at - until) / 1000)
@@ -157,8 +157,8 @@ class Model:
         known = Key(
             post.body,
             claimed_at=self.now,
-            free_at=deadline + _POLICY.clock_skew * 1000,
-            forgotten_at=(self.now // 1000 + _POLICY.abandoned_ttl) * 1000,
+            free_at=deadline + _STACK.clock_skew * 1000,
+            forgotten_at=(self.now // 1000 + _STACK.unfinished_ttl) * 1000,
         )
         self.keys[post.principal, post.key] = known
         if post.death == "after the claim":
@@ -176,7 +176,7 @@ class Model:
 
     def _complete(self, known: Key, final: int) -> None:
         known.status, known.final, known.warm = "completed", final, True
-        known.forgotten_at = (self.now // 1000 + _POLICY.ttl) * 1000
+        known.forgotten_at = (self.now // 1000 + _STACK.ttl) * 1000
         self.servers += final == 201
 
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 import api
 import recovery
-from idempotency.errors import Problem, Retry
+from idempotency.errors import Rejected, Retry
 from proof.stateful.model import INVALID, RETRY_AFTER_SECONDS, Death, Expected, Key, Model, Post, Will
 from tests.clocks import SetClock
 from tests.e2e.in_process import TIMEOUT_SECONDS, Died, InProcess
@@ -102,7 +102,7 @@ class World:
             case "fail":
                 raise ZeroDivisionError
             case "refuse":
-                raise Problem("refused", "No.", status=403)
+                raise Rejected("refused", "No.", status=403)
         return {"status": "provisioned"}
 
     def _before_send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> None:

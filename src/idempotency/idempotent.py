@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property, update_wrapper
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast, get_type_hints
 from uuid import uuid4
 
 from aws_lambda_powertools.event_handler import ApiGatewayResolver, Response
@@ -35,6 +35,13 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 
 class DeclarationError(TypeError):
     """A route is declared wrongly; the message says what it must look like."""
+
+
+class Declaration(NamedTuple):
+    """What a route is declared with: its choices, and what its body is read as (a `Body`, or ``bytes``)."""
+
+    policy: Policy
+    body: type[Any]
 
 
 class Resumed(dict[str, Any]):
@@ -74,13 +81,16 @@ class Idempotent:
             later for that one, decide how their exceptions are answered.
         telemetry: where unexpected errors are logged.
         make_lifecycle: makes the lifecycle; called at `start` or at the first request, not at import.
+
+    Attributes:
+        declared: each decorated route, and what it was declared with.
     """
 
     def __init__(self, app: ApiGatewayResolver, telemetry: Telemetry, make_lifecycle: Callable[[], Lifecycle]) -> None:
         self._app = app
         self._telemetry = telemetry
         self._make_lifecycle = make_lifecycle
-        self._policies: list[Policy] = []
+        self.declared: dict[Callable[..., Any], Declaration] = {}
         app.exception_handler([Exception, NotFoundError])(self._show_problem)
 
     @cached_property
@@ -91,8 +101,8 @@ class Idempotent:
             SettingsError: if the stack's settings contradict each other, or a route's policy.
         """
         lifecycle = self._make_lifecycle()
-        for policy in self._policies:
-            lifecycle.settings.check(policy)
+        for declaration in self.declared.values():
+            lifecycle.settings.check(declaration.policy)
         return lifecycle
 
     def start(self) -> None:
@@ -112,7 +122,6 @@ class Idempotent:
         Raises:
             DeclarationError: if the function does not look like ``(body, operation, **path_parameters)``.
         """
-        self._policies.append(policy)
 
         def decorate(business: Callable[Concatenate[B, Operation, P], Result]) -> Route[P]:
             body_class = _body_class(business)
@@ -122,7 +131,9 @@ class Idempotent:
                     policy, body_class, lambda body, operation: business(body, operation, *args, **path)
                 )
 
-            return _named_after(business, route)
+            _name_after(business, route)
+            self.declared[route] = Declaration(policy, body_class)
+            return route
 
         return decorate
 
@@ -213,13 +224,12 @@ def _body_class(business: Callable[..., Any]) -> type[Any]:
     return cast("type[Any]", body_class)
 
 
-def _named_after(business: Callable[..., Any], route: Callable[P, Response[Any]]) -> Callable[P, Response[Any]]:
+def _name_after(business: Callable[..., Any], route: Callable[P, Response[Any]]) -> None:
     """Give a route its function's name and its path parameters, but not its body and operation: Powertools looks."""
     update_wrapper(route, business)
     del route.__wrapped__  # type: ignore[attr-defined]  # set by update_wrapper
     signature = inspect.signature(business)
     route.__signature__ = signature.replace(parameters=list(signature.parameters.values())[2:])  # type: ignore[attr-defined]
-    return route
 
 
 def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:

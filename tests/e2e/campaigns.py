@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from idempotency.clock import Clock
-from idempotency.request import record_id
 from idempotency.record import Record
+from idempotency.request import record_id
 from idempotency.store import Store
 from tools.local.client import Answer, Client
 from tools.local.myfunnel import Control

@@ -9,10 +9,10 @@ from typing import Any
 from aws_lambda_powertools.event_handler import Response
 
 from idempotency.clock import Clock
+from idempotency.errors import Problem, Retry
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import Problem, Retry
+from idempotency.policy import Settings
 from idempotency.record import Status
 from idempotency.response import StoredResponse
 from idempotency.telemetry import Outcome
@@ -99,7 +99,7 @@ class TestTakeOver:
     def test_of_a_lapsed_lease_is_by_one_of_many(self, worker: NewWorker, clock: SetClock) -> None:
         # Given a worker that was killed after a step
         def dies_after_a_step(operation: Operation) -> Response[Any]:
-            operation.step("first", lambda: "done")
+            operation.step("first", lambda _: "done")
             raise Killed
 
         first = worker()
@@ -120,7 +120,7 @@ class TestTakeOver:
         assert same(replies(results))
         assert (before.attempt, after.attempt) == (1, 2)
         assert (after.operation_id, after.steps) == (before.operation_id, {"first": '"done"'})
-        assert sum(each.signals.outcomes.count(Outcome.TAKEN_OVER) for each in workers) == 1
+        assert sum(each.telemetry.outcomes.count(Outcome.TAKEN_OVER) for each in workers) == 1
 
     def test_is_refused_until_the_lease_has_ended(self, worker: NewWorker, clock: SetClock) -> None:
         try:
@@ -162,7 +162,7 @@ class TestExpired:
         # Given a completed record past its time to live, which DynamoDB has not deleted yet
         first = worker()
         old_reply, old = first.run(), first.record()
-        clock.advance(Policy().ttl)
+        clock.advance(Settings().ttl)
 
         # When many use its key again
         operation = Counted()
@@ -178,12 +178,12 @@ class TestExpired:
         assert new.operation_id != old.operation_id
         assert (old.attempt, new.attempt) == (1, 2)
         assert new.steps == {}
-        assert sum(each.signals.outcomes.count(Outcome.EXPIRED) for each in workers) == 1
+        assert sum(each.telemetry.outcomes.count(Outcome.EXPIRED) for each in workers) == 1
 
     def test_record_gives_its_key_to_any_other_request(self, worker: NewWorker, clock: SetClock) -> None:
         first = worker()
         first.run()
-        clock.advance(Policy().ttl)
+        clock.advance(Settings().ttl)
 
         assert first.run(body=b'{"n":2}').response.status == 201
         assert first.refused(body=b'{"n":1}').slug == "key-reused"
@@ -194,7 +194,7 @@ class TestExpired:
             first.run(killed)
         except Killed:
             old = first.record()
-        clock.advance(Policy().abandoned_ttl)
+        clock.advance(Settings().unfinished_ttl)
 
         assert first.run().response.status == 201
         assert first.record().operation_id != old.operation_id
@@ -205,7 +205,7 @@ class TestExpired:
         # Given an expired record that is deleted between the failed claim and its replacement
         first = worker()
         first.run()
-        clock.advance(Policy().ttl)
+        clock.advance(Settings().ttl)
         second = worker()
         key = {"id": {"S": first.record().id}}
 
@@ -228,9 +228,9 @@ class TestExpired:
 
         def outlives_its_record(operation: Operation) -> Response[Any]:
             def complete() -> None:
-                late.store.complete(operation.record, response, expires_at_seconds=clock.now() // 1000 + 60)
+                late.store.complete(operation._record, response, expires_at_seconds=clock.now() // 1000 + 60)
 
-            clock.advance(Policy().abandoned_ttl)
+            clock.advance(Settings().unfinished_ttl)
             faults.meanwhile(other, "PutItem", complete)
             replies.append(other.run())
             raise Killed

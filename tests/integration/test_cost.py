@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
-from idempotency.operation import Operation
-from idempotency.policy import Policy
 from idempotency.errors import Problem, Retry
+from idempotency.operation import Operation
+from idempotency.policy import Policy, Settings
 from tests.clocks import SetClock
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import Worker, created, inserting
@@ -58,7 +58,7 @@ class TestFirstRequest:
     def test_with_steps_is_a_write_more_for_each(self, worker: NewWorker, steps: int) -> None:
         def run(operation: Operation) -> Response[Any]:
             for number in range(steps):
-                operation.step(f"step {number}", lambda: "x" * 100)
+                operation.step(f"step {number}", lambda _: "x" * 100)
             return created(operation)
 
         one = worker()
@@ -82,7 +82,7 @@ class TestFirstRequest:
     def test_of_an_expired_record_is_a_write_more(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         one.run()
-        clock.advance(Policy().ttl)
+        clock.advance(Settings().ttl)
         one.calls.clear()
 
         one.run()

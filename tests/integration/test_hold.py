@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
+from idempotency.errors import Retry
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
 from idempotency.policy import Policy
-from idempotency.errors import Retry
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.integration.conftest import NewWorker
@@ -92,9 +92,9 @@ class TestHeld:
 
         assert same([reply, *first.replies])
         assert reply.replayed
-        assert 2_000 <= reply.held < 3_000
-        assert holder.signals.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
-        assert holder.signals.held == [reply.held]
+        assert 2_000 <= reply.waited < 3_000
+        assert holder.telemetry.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
+        assert holder.telemetry.waited == [reply.waited]
 
     def test_no_longer_than_it_asked_for(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
@@ -106,8 +106,8 @@ class TestHeld:
 
         assert (refusal.slug, refusal.retry_after) == ("in-progress", 5)
         assert sum(clock.sleeps) == 5_000
-        assert holder.signals.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
-        assert holder.signals.held == [5_000]
+        assert holder.telemetry.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
+        assert holder.telemetry.waited == [5_000]
 
     def test_for_no_time_if_it_did_not_ask(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
@@ -117,7 +117,7 @@ class TestHeld:
 
         assert other.refused().slug == "in-progress"
         assert clock.sleeps == []
-        assert other.signals.outcomes == [Outcome.IN_PROGRESS]
+        assert other.telemetry.outcomes == [Outcome.IN_PROGRESS]
 
     @pytest.mark.parametrize("kind", [Running, Failing])
     def test_and_takes_over_when_the_lease_lapses(
@@ -133,7 +133,7 @@ class TestHeld:
         # Then it runs the operation itself, at once, and the first request comes too late
         assert not reply.replayed
         assert sum(clock.sleeps) == 3_001
-        assert holder.signals.outcomes == [Outcome.WAITED, Outcome.TAKEN_OVER, Outcome.EXECUTED]
+        assert holder.telemetry.outcomes == [Outcome.WAITED, Outcome.TAKEN_OVER, Outcome.EXECUTED]
         first.end()
         assert same([reply, *first.replies])
 

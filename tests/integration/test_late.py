@@ -5,17 +5,16 @@ winner                            claim ── completes
 """
 
 from contextlib import suppress
-from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
+from idempotency.errors import Rejected, Retry
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import Problem, Retry
+from idempotency.policy import Policy, Settings
 from idempotency.record import Status
 from idempotency.response import Completion, Row
 from idempotency.telemetry import Outcome
@@ -74,7 +73,7 @@ class Overtaken:
         answering(503),
         raising(Retry("later")),
         raising(RuntimeError("late")),
-        raising(Problem("late", "", status=422)),
+        raising(Rejected("late", "", status=422)),
     ],
     ids=["success", "409", "422", "503", "retryable failure", "unexpected failure", "problem"],
 )
@@ -90,7 +89,7 @@ class TestFinishingLate:
         assert same([reply, *operation.replies, worker().run()])
         assert reply.replayed
         assert late.scan() == operation.tables[0]
-        assert late.signals.outcomes[-2:] == [Outcome.FENCED, Outcome.REPLAYED_FROM_TABLE]
+        assert late.telemetry.outcomes[-2:] == [Outcome.FENCED, Outcome.REPLAYED_FROM_TABLE]
 
     def test_answers_409_while_the_winner_is_running(self, worker: NewWorker, clock: SetClock, ends: Run) -> None:
         def ends_later(operation: Operation) -> Response[Any]:
@@ -114,7 +113,7 @@ class TestFinishingLate:
 
     def test_answers_409_if_the_record_is_gone(self, worker: NewWorker, clock: SetClock, ends: Run) -> None:
         def delete(operation: Operation) -> Response[Any]:
-            late.client.delete_item(TableName=late.table, Key={"id": {"S": operation.record.id}})
+            late.client.delete_item(TableName=late.table, Key={"id": {"S": operation._record.id}})
             return ends(operation)
 
         late = worker()
@@ -126,7 +125,7 @@ class TestFinishingLate:
         self, worker: NewWorker, clock: SetClock, ends: Run
     ) -> None:
         def expire(operation: Operation) -> Response[Any]:
-            clock.advance(Policy().abandoned_ttl)
+            clock.advance(Settings().unfinished_ttl)
             winner.run(body=b'{"n":2}')
             return ends(operation)
 
@@ -141,14 +140,17 @@ class TestLateStep:
         # Given business logic that catches whatever it can
         began: list[str] = []
 
+        def begin(name: str, _: str) -> None:
+            began.append(name)
+
         def catches_everything(operation: Operation) -> Response[Any]:
             for name in ("second", "third"):
                 with suppress(Exception):
-                    operation.step(name, partial(began.append, name))
+                    operation.step(name, partial(begin, name))
             return created(operation)
 
         def winners(operation: Operation) -> Response[Any]:
-            operation.step("second", lambda: "winner's")
+            operation.step("second", lambda _: "winner's")
             return created(operation)
 
         # When its lease of 5 s lapses long before its deadline
@@ -165,7 +167,7 @@ class TestLateStep:
         undone: list[object] = []
 
         def first_step(operation: Operation) -> None:
-            operation.step("first", lambda: 1, undo=undone.append)
+            operation.step("first", lambda _: 1, undo=undone.append)
 
         def late_failure(operation: Operation) -> Response[Any]:
             first_step(operation)
@@ -227,7 +229,7 @@ class TestLateButNotReplaced:
     @pytest.mark.parametrize("elapsed", [LEASE_SECONDS + 1, 24 * 3600])
     def test_still_commits(self, worker: NewWorker, clock: SetClock, rows: str, elapsed: float) -> None:
         def past_its_lease(operation: Operation) -> Response[Any]:
-            operation.step("first", lambda: 1)
+            operation.step("first", lambda _: 1)
             clock.advance(elapsed)
             return Completion(201, {"late": True}, rows=[Row(rows, {"id": "one"})])
 
@@ -237,7 +239,7 @@ class TestLateButNotReplaced:
 
         assert not reply.replayed
         assert late.record().status is Status.COMPLETED
-        assert late.signals.outcomes == [Outcome.EXECUTED]
+        assert late.telemetry.outcomes == [Outcome.EXECUTED]
         assert same([reply, worker().run()])
 
     def test_wins_over_a_retry_that_comes_after_its_commit(self, worker: NewWorker, clock: SetClock) -> None:
@@ -248,4 +250,4 @@ class TestLateButNotReplaced:
         late, retry = worker(), worker()
 
         assert same([late.run(past_its_lease), retry.run()])
-        assert retry.signals.outcomes == [Outcome.REPLAYED_FROM_TABLE]
+        assert retry.telemetry.outcomes == [Outcome.REPLAYED_FROM_TABLE]

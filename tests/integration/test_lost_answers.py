@@ -13,9 +13,9 @@ from aws_lambda_powertools.event_handler import Response
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.httpsession import URLLib3Session
 
+from idempotency.errors import Problem, Rejected, Retry
 from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import Problem, Retry
+from idempotency.policy import Settings
 from idempotency.record import Status
 from idempotency.response import Completion
 from idempotency.telemetry import Outcome
@@ -50,18 +50,18 @@ class TestClaim:
         reply = one.run()
 
         assert not reply.replayed
-        assert one.signals.outcomes == [Outcome.EXECUTED]
+        assert one.telemetry.outcomes == [Outcome.EXECUTED]
         assert one.record().attempt == 1
         assert one.calls == {"UpdateItem": 3, "GetItem": 1}
 
     def test_once_lost_of_an_expired_record_likewise(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         one.run()
-        clock.advance(Policy().ttl)
+        clock.advance(Settings().ttl)
         faults.lose_answers(one, "PutItem")
 
         assert not one.run().replayed
-        assert one.signals.outcomes[1:] == [Outcome.EXPIRED, Outcome.EXECUTED]
+        assert one.telemetry.outcomes[1:] == [Outcome.EXPIRED, Outcome.EXECUTED]
 
     def test_lost_for_good_runs_nothing_and_is_taken_over_past_the_lease(
         self, worker: NewWorker, clock: SetClock
@@ -84,7 +84,7 @@ class TestCheckpoint:
     @staticmethod
     def run(steps: list[str]) -> Run:
         def run(operation: Operation) -> Response[Any]:
-            operation.step("first", lambda: steps.append(operation.derived_id("first")))
+            operation.step("first", lambda _: steps.append(operation.derived_id("first")))
             return created(operation)
 
         return run
@@ -97,7 +97,7 @@ class TestCheckpoint:
 
         assert not reply.replayed
         assert len(steps) == 1
-        assert one.signals.outcomes == [Outcome.EXECUTED]
+        assert one.telemetry.outcomes == [Outcome.EXECUTED]
 
     def test_lost_for_good_is_not_done_again_by_the_retry(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
@@ -122,7 +122,7 @@ class TestComplete:
         reply = one.run(operation)
 
         assert not reply.replayed
-        assert one.signals.outcomes == [Outcome.EXECUTED]
+        assert one.telemetry.outcomes == [Outcome.EXECUTED]
         assert same([reply, worker().run(operation)])
         assert operation.runs == 1
         assert len(one.scan(rows)) == (kind == "TransactWriteItems")
@@ -135,7 +135,7 @@ class TestComplete:
         reply = one.run(operation)
 
         assert (reply.response.status, one.record().status) == (201, Status.COMPLETED)
-        assert (reply.replayed, one.signals.outcomes) == (False, [Outcome.EXECUTED])
+        assert (reply.replayed, one.telemetry.outcomes) == (False, [Outcome.EXECUTED])
         assert same([reply, worker().run(operation)])
         assert operation.runs == 1
 
@@ -182,10 +182,10 @@ class TestDecisionToFail:
         one = worker()
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("first", lambda: 1, undo=undone.append)
+            operation.step("first", lambda _: 1, undo=undone.append)
             if operation.attempt == 1:
                 faults.lose_answers(one, "UpdateItem", times)
-            raise Problem("no", "no", status=422)
+            raise Rejected("no", "no", status=422)
 
         first = one.run(run)
         clock.advance(0.001)
@@ -207,7 +207,7 @@ class TestNothingSent:
         refusal = one.refused(never)
 
         assert (refusal.slug, refusal.status, refusal.retry_after) == ("unavailable", 503, 1)
-        assert one.signals.errors == []
+        assert one.telemetry.errors == []
         assert one.scan() == []
 
     @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ class TestArrivingAgain:
             sent.append(request)
 
         def overtaken(operation: Operation) -> Response[Any]:
-            operation.step("first", lambda: "late")
+            operation.step("first", lambda _: "late")
             clock.advance(LEASE_SECONDS + 0.001)
             with suppress(Killed):
                 second.run(inserting(rows, "one", by="winner") if completed else killed)

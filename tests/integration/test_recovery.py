@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from idempotency.lifecycle import Reply
-from idempotency.policy import Policy
 from idempotency.errors import Problem, Retry
+from idempotency.lifecycle import Reply
+from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record, Status
 from tests.clocks import SetClock
 from tests.integration import faults
@@ -121,7 +121,7 @@ class TestResume:
 
     def test_of_a_record_that_has_expired_is_none(self, worker: NewWorker, clock: SetClock) -> None:
         id_ = abandon(worker())
-        clock.advance(RECOVERABLE.abandoned_ttl + 1)
+        clock.advance(Settings().unfinished_ttl + 1)
 
         assert resume(worker(), id_) is None
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
+from idempotency.errors import Rejected, RowTaken
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
-from idempotency.errors import Problem
 from idempotency.record import Status
 from idempotency.response import Completion, Row
 from idempotency.telemetry import Outcome
@@ -23,7 +23,7 @@ from tests.integration.conftest import NewWorker
 from tests.integration.faults import SDK_ATTEMPTS
 from tests.integration.worker import LEASE_SECONDS, Killed, Run, created, inserting, killed, same
 
-TAKEN = Problem("name-taken", "Somebody has it.", status=409, title="The name is taken")
+TAKEN = Rejected("name-taken", "Somebody has it.", status=409, title="The name is taken")
 CANCELED = "TransactionCanceledException"
 
 
@@ -56,7 +56,7 @@ class TestWrittenWithTheCompletion:
         one = worker()
 
         def deleted(operation: Operation) -> Response[Any]:
-            one.client.delete_item(TableName=one.table, Key={"id": {"S": operation.record.id}})
+            one.client.delete_item(TableName=one.table, Key={"id": {"S": operation._record.id}})
             return inserting(rows, "a")(operation)
 
         assert one.refused(deleted).slug == "in-progress"
@@ -67,7 +67,7 @@ class TestWrittenWithTheCompletion:
         second = worker()
 
         assert second.run(inserting(rows, "a"), key="second").response.status == 500
-        assert isinstance(second.signals.errors[0], RowTaken)
+        assert isinstance(second.telemetry.errors[0], RowTaken)
         assert second.record("second").status is Status.RELEASED
 
     @pytest.mark.parametrize("status", [422, 503])
@@ -99,7 +99,7 @@ class TestTransactionConflict:
 
         reply = one.run(inserting(rows, "a"))
 
-        assert (reply.response.status, one.signals.outcomes) == (201, [Outcome.EXECUTED])
+        assert (reply.response.status, one.telemetry.outcomes) == (201, [Outcome.EXECUTED])
         assert clock.sleeps == [20, 50]
 
     def test_that_goes_on_is_released(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
@@ -135,7 +135,7 @@ class TestTransactionConflict:
         faults.refuse(one, "TransactWriteItems", CANCELED, 1, reasons=("None", "ValidationError"))
 
         assert one.run(inserting(rows, "a")).response.status == 500
-        assert "ValidationError" in str(one.signals.errors[0])
+        assert "ValidationError" in str(one.telemetry.errors[0])
 
 
 class TestReservation:
@@ -226,4 +226,4 @@ def reserving(table: str, then: Run | Callable[[Operation], object] = created) -
 
 def rejected(_: Operation) -> None:
     """Fail for good."""
-    raise Problem("rejected", "It never will be.", status=422)
+    raise Rejected("rejected", "It never will be.", status=422)

@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
+from idempotency.errors import Problem, Rejected, Retry
 from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import Problem, Retry
+from idempotency.policy import Policy, Settings
 from idempotency.record import Status
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
@@ -23,7 +23,7 @@ from tests.integration import faults
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created
 
-NO = Problem("rejected", "No.", status=422, title="Rejected")
+NO = Rejected("rejected", "No.", status=422, title="Rejected")
 
 
 def resumed(worker: Worker, clock: SetClock, run: Run) -> int:
@@ -44,7 +44,7 @@ class TestStep:
         results: list[list[Any]] = []
 
         def run(operation: Operation) -> Response[Any]:
-            def do(name: str) -> dict[str, Any]:
+            def do(name: str, _: str) -> dict[str, Any]:
                 done.append(name)
                 return {"name": name, "attempt": operation.attempt}
 
@@ -71,8 +71,8 @@ class TestStep:
         keys: list[str] = []
 
         def run(operation: Operation) -> Response[Any]:
-            def do() -> None:
-                keys.append(operation.derived_id("pay"))
+            def do(key: str) -> None:
+                keys.append(key)
                 if operation.attempt == 1:
                     raise Killed
 
@@ -100,7 +100,7 @@ class TestStep:
         seen: list[Any] = []
 
         def run(operation: Operation) -> Response[Any]:
-            seen.append(operation.step("only", lambda: result))
+            seen.append(operation.step("only", lambda _: result))
             if operation.attempt == 1:
                 raise Killed
             return created(operation)
@@ -116,7 +116,7 @@ class TestStep:
         def run(operation: Operation) -> Response[Any]:
             for name in ("one", "two"):
                 clock.advance(4)
-                operation.step(name, lambda: 1)
+                operation.step(name, lambda _: 1)
                 leases.append(one.record().lease_until - clock.now())
             return created(operation)
 
@@ -128,10 +128,10 @@ class TestStep:
         done: list[str] = []
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("one", lambda: done.append("one"))
+            operation.step("one", lambda _: done.append("one"))
             if operation.attempt == 1:
                 clock.advance(24.5)
-            operation.step("two", lambda: done.append("two"))
+            operation.step("two", lambda _: done.append("two"))
             return created(operation)
 
         one = worker()
@@ -149,7 +149,7 @@ class TestStep:
         calls: list[int] = []
 
         def flaky(operation: Operation) -> Response[Any]:
-            def do() -> None:
+            def do(_: str) -> None:
                 calls.append(operation.attempt)
                 if operation.attempt < 3:
                     raise ConnectionError
@@ -190,7 +190,7 @@ class TestKey:
         one = worker()
         for _ in range(2):
             one.run(run)
-            clock.advance(Policy().ttl)
+            clock.advance(Settings().ttl)
 
         assert len({*keys}) == 2
 
@@ -198,8 +198,8 @@ class TestKey:
 class TestMistake:
     def test_in_the_code_is_told_the_operator_and_not_the_client(self, worker: NewWorker) -> None:
         def twice(operation: Operation) -> Response[Any]:
-            operation.step("pay", lambda: 1)
-            operation.step("pay", lambda: 2)
+            operation.step("pay", lambda _: 1)
+            operation.step("pay", lambda _: 2)
             return created(operation)
 
         one = worker()
@@ -210,7 +210,7 @@ class TestMistake:
         assert (reply.response.status, record.status) == (500, Status.RELEASED)
         assert b"pay" not in reply.response.body
         assert record.last_error == "StepError: step 'pay' occurs twice"
-        assert record.last_error == f"StepError: {one.signals.errors[0]}"
+        assert record.last_error == f"StepError: {one.telemetry.errors[0]}"
 
 
 class TestName:
@@ -219,7 +219,7 @@ class TestName:
         self, worker: NewWorker, clock: SetClock, name: str
     ) -> None:
         def run(operation: Operation) -> Response[Any]:
-            operation.step(name, lambda: "done")
+            operation.step(name, lambda _: "done")
             if operation.attempt == 1:
                 raise Killed
             return created(operation)
@@ -239,7 +239,7 @@ class TestThreads:
         def run(operation: Operation) -> Response[Any]:
             together = Barrier(4 if operation.attempt == 1 else 1)
 
-            def do(name: str) -> str:
+            def do(name: str, _: str) -> str:
                 together.wait(10)
                 if (name, operation.attempt) == ("c", 1):
                     raise Retry("later")
@@ -273,7 +273,7 @@ class TestUndo:
                 operation.step(name, partial(self._do, name), undo=partial(self._undo, operation))
             raise NO
 
-        def _do(self, name: str) -> str:
+        def _do(self, name: str, _: str) -> str:
             self.done.append(name)
             return name
 
@@ -291,7 +291,7 @@ class TestUndo:
         assert (reply.response.status, steps.undone) == (422, ["three", "two", "one"])
         assert worker().run(steps).replayed
         assert (len(steps.done), len(steps.undone)) == (3, 3)
-        assert one.signals.outcomes == [Outcome.EXECUTED]
+        assert one.telemetry.outcomes == [Outcome.EXECUTED]
 
     @pytest.mark.parametrize("dies_at", ["one", "two", "three"])
     def test_goes_on_where_it_was_cut_off(self, worker: NewWorker, clock: SetClock, dies_at: str) -> None:
@@ -313,7 +313,7 @@ class TestUndo:
 
         def fail_once(operation: Operation) -> None:
             if operation.attempt == 1:
-                raise Problem("gone", "Not now.", status=404)
+                raise Rejected("gone", "Not now.", status=404)
 
         steps.before_undo["one"] = fail_once
 
@@ -328,10 +328,10 @@ class TestUndo:
         undone: list[object] = []
 
         def run(operation: Operation) -> Response[Any]:
-            def rejected() -> None:
+            def rejected(_: str) -> None:
                 raise NO
 
-            operation.step("one", lambda: 1, undo=undone.append)
+            operation.step("one", lambda _: 1, undo=undone.append)
             operation.step("two", rejected, undo=undone.append)
             return created(operation)
 
@@ -342,7 +342,7 @@ class TestUndo:
         undone: list[object] = []
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("one", lambda: 1, undo=undone.append)
+            operation.step("one", lambda _: 1, undo=undone.append)
             return Response(409, "text/plain", "no")
 
         assert worker().run(run).response.status == 409
@@ -352,7 +352,7 @@ class TestUndo:
         undone: list[object] = []
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("one", lambda: 1, undo=undone.append)
+            operation.step("one", lambda _: 1, undo=undone.append)
             raise Retry("later")
 
         assert worker().run(run).response.status == 503
@@ -369,7 +369,7 @@ class TestUndo:
             raise Killed
 
         def decides(operation: Operation) -> Response[Any]:
-            operation.step("one", lambda: 1, undo=die)
+            operation.step("one", lambda _: 1, undo=die)
             raise NO
 
         one = worker()
@@ -379,9 +379,9 @@ class TestUndo:
 
         # When the next attempt would get further, whatever it can catch
         def would_succeed(operation: Operation) -> Response[Any]:
-            operation.step("one", lambda: 1, undo=undone.append)
+            operation.step("one", lambda _: 1, undo=undone.append)
             with suppress(Exception):
-                operation.step("two", lambda: done.append("two"))
+                operation.step("two", lambda _: done.append("two"))
             done.append("after two")
             return created(operation)
 
@@ -396,12 +396,12 @@ class TestUndo:
         one = worker()
 
         def before(operation: Operation) -> Response[Any]:
-            operation.step("old", lambda: 1, undo=lambda _: None)
+            operation.step("old", lambda _: 1, undo=lambda _: None)
             faults.send_nothing(one, "UpdateItem", times=6)
             raise NO
 
         def decided(operation: Operation) -> Response[Any]:
-            operation.step("new", lambda: 2, undo=lambda _: None)
+            operation.step("new", lambda _: 2, undo=lambda _: None)
             raise NO
 
         one.run(before)
@@ -416,7 +416,7 @@ class TestUndo:
         undone: list[object] = []
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("one", lambda: {"by": operation.attempt}, undo=undone.append)
+            operation.step("one", lambda _: {"by": operation.attempt}, undo=undone.append)
             raise Killed if operation.attempt == 1 else NO
 
         assert resumed(worker(), clock, run) == 422
@@ -427,7 +427,7 @@ class TestUndo:
 
         def run(operation: Operation) -> Response[Any]:
             def step(number: int) -> None:
-                operation.step(f"step {number}", lambda: number, undo=undone.append)
+                operation.step(f"step {number}", lambda _: number, undo=undone.append)
 
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(step, range(4)))

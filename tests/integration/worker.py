@@ -10,14 +10,13 @@ from aws_lambda_powertools.event_handler import Response
 from boto3.dynamodb.types import TypeDeserializer
 
 from idempotency.clock import Clock
-from idempotency.request import record_id
-from idempotency.lifecycle import Lifecycle, Reply, Result
-from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import Problem
+from idempotency.errors import Problem, Rejected, as_problem
+from idempotency.lifecycle import Lifecycle, Reply
+from idempotency.operation import Invocation, Operation
+from idempotency.policy import Policy, Settings
 from idempotency.record import Record
-from idempotency.request import Request
-from idempotency.response import Completion, Row
+from idempotency.request import Request, record_id
+from idempotency.response import Completion, Row, Verdict
 from idempotency.store import Store
 from tests.telemetry import RecordedTelemetry
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 DEADLINE_SECONDS = 28
-LEASE_SECONDS = DEADLINE_SECONDS + Policy().clock_skew
+LEASE_SECONDS = DEADLINE_SECONDS + Settings().clock_skew
 
 Run = Callable[[Operation], Response[Any]]
 
@@ -36,7 +35,7 @@ class Killed(BaseException):
 
 def created(operation: Operation) -> Response[Any]:
     """Answer with something that no two attempts have in common."""
-    return Completion(201, {"operation": operation.id, "attempt": operation.attempt, "owner": operation.record.owner})
+    return Completion(201, {"operation": operation.id, "attempt": operation.attempt, "owner": operation._record.owner})
 
 
 def killed(_: Operation) -> Response[Any]:
@@ -58,9 +57,9 @@ class Worker:
         self.client = client
         self.table = table
         self.clock = clock
-        self.signals = RecordedTelemetry()
+        self.telemetry = RecordedTelemetry()
         self.store = Store(client, table, clock)
-        self.lifecycle = Lifecycle(self.store, self.signals, clock=clock, cache_bytes=cache_bytes)
+        self.lifecycle = Lifecycle(self.store, self.telemetry, Settings(cache_bytes=cache_bytes), clock)
         self.calls: Counter[str] = Counter()
         client.meta.events.register("before-send.dynamodb.*", self._count)
 
@@ -75,17 +74,22 @@ class Worker:
         wait: int = 0,
         policy: Policy | None = None,
     ) -> Reply:
-        """Answer a request, as the middleware does."""
+        """Answer a request, as the decorator does."""
         policy = policy or Policy()
         request = Request(principal, "POST", "/v1/things", "/v1/things", "/dev", {}, "application/json", body)
-        return self.lifecycle.run(
-            request,
-            key,
-            policy,
-            self.clock.now() + round(seconds * 1000),
-            lambda operation: Result.of(run(operation), policy),
-            wait,
-        )
+        return self.lifecycle.run(self.invocation(run, request, policy, seconds), key, wait)
+
+    def invocation(self, run: Run, request: Request, policy: Policy, seconds: float = DEADLINE_SECONDS) -> Invocation:
+        """Make what carries an operation out, as the decorator does."""
+
+        def show(error: Exception) -> Response[Any]:
+            problem = as_problem(error)
+            if problem.slug == "internal-error":
+                self.telemetry.error(error)
+            return problem.response()
+
+        deadline = self.clock.now() + round(seconds * 1000)
+        return Invocation(request, policy, deadline, lambda attempt: Verdict.of(run(attempt), policy), show)
 
     def refused(self, run: Run = created, **request: Any) -> Problem:
         """Answer a request that gets no response of its operation."""
@@ -111,7 +115,7 @@ class Worker:
         self.calls[event_name.rpartition(".")[2]] += 1
 
 
-def inserting(table: str, *ids: str, conflict: Problem | None = None, **item: Any) -> Run:
+def inserting(table: str, *ids: str, conflict: Rejected | None = None, **item: Any) -> Run:
     """An operation that inserts rows with its completion."""
 
     def run(operation: Operation) -> Response[Any]:

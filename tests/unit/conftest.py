@@ -14,6 +14,7 @@ import api
 from provisioning import dns
 from tests.clocks import SetClock
 from tests.unit.campaigns import Campaigns
+from tests.unit.route53 import strict
 from tests.unit.service import Api, restart
 from tools.local import myfunnel
 from tools.local.myfunnel import MyFunnel
@@ -61,7 +62,7 @@ def service(
     """The API on fresh tables, in a function that has just started."""
     monkeypatch.setenv("IDEMPOTENCY_TABLE", "IdempotencyTable")
     monkeypatch.setenv("RESOURCES_TABLE", "ResourcesTable")
-    monkeypatch.setattr(api, "Clock", lambda: clock)
+    monkeypatch.setattr("idempotency.lifecycle.Clock", lambda: clock)
     restart()
     yield Api(dynamodb)
     restart()
@@ -93,7 +94,8 @@ def campaigns(service: Api, zone: str, secret: str, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("DNS_ZONE_ID", zone)
         campaigns = Campaigns(service, funnels, zone)
         stop_watching = campaigns.watch_dns()
-        yield campaigns
+        with strict(dns._client()):
+            yield campaigns
         stop_watching()
     for domain, host in campaigns.routes.items():
         dns.Dns(zone).unroute(domain, host)

@@ -1,4 +1,4 @@
-"""A route of its own for each test, behind the middleware as `api` has it."""
+"""A route of its own for each test, behind the decorator as `api` has it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
-from idempotency.lifecycle import Lifecycle
-from idempotency.idempotent import Body, Idempotent
-from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import as_problem
+from idempotency import Body, Idempotent, Lifecycle, Operation, Policy, Settings
 from idempotency.store import Store
 from tests.events import KEY, Answer, Context, Headers, proxy_event
 from tests.telemetry import RecordedTelemetry
@@ -33,7 +29,7 @@ class Route:
         clock: the time.
         run: what it does.
         body: what the JSON body is read as.
-        cache_bytes: memory for completed records.
+        settings: the stack's choices.
         policy: the route's choices.
     """
 
@@ -42,25 +38,25 @@ class Route:
         dynamodb: DynamoDBClient,
         clock: SetClock,
         run: Run,
-        body: type[Body] | None = None,
-        cache_bytes: int = 0,
+        body: type[Body | bytes] = bytes,
+        settings: Settings = Settings(cache_bytes=0),  # noqa: B008 - frozen
         **policy: Any,
     ) -> None:
-        self.signals = RecordedTelemetry()
+        self.telemetry = RecordedTelemetry()
         self.runs = 0
-        self._run = run
-        self._app = APIGatewayRestResolver()
-        self.lifecycle = Lifecycle(
-            Store(dynamodb, "IdempotencyTable", clock), self.signals, clock=clock, cache_bytes=cache_bytes
-        )
-        self._app.post("/v1/things", middlewares=[Idempotent(lambda: self.lifecycle, body, lambda: Policy(**policy))])(
-            self._handle
-        )
-        self._app.exception_handler(Exception)(lambda error: as_problem(error).response())
+        self.body: Any = None
+        self.app = APIGatewayRestResolver()
+        self.lifecycle = Lifecycle(Store(dynamodb, "IdempotencyTable", clock), self.telemetry, settings, clock)
+        idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)
 
-    def _handle(self) -> Response[Any]:
-        self.runs += 1
-        return self._run(self._app.context["operation"])
+        def create_thing(body: Any, operation: Operation) -> Response[Any]:
+            self.runs += 1
+            self.body = body
+            return run(operation)
+
+        create_thing.__annotations__["body"] = body
+        create_thing.__annotations__["operation"] = Operation
+        self.app.post("/v1/things")(idempotent(Policy(**policy))(create_thing))
 
     def post(
         self,
@@ -84,4 +80,4 @@ class Route:
             body=body if isinstance(body, str | bytes) else json.dumps(body),
             authorizer=None if principal is None else {"principalId": principal},
         )
-        return Answer.of(self._app.resolve(event, Context(seconds)))
+        return Answer.of(self.app.resolve(event, Context(seconds)))

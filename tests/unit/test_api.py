@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 import api
-from idempotency.errors import Problem, Retry
+from idempotency.errors import Rejected, Retry
 from tests.clocks import SetClock
 from tests.events import KEY, Answer, proxy_event
 from tests.unit.service import JSON, SERVER, Api, restart
@@ -207,6 +207,7 @@ class TestRunning:
         self, service: Api, clock: SetClock, killed: Provider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("IDEMPOTENCY_WAIT_LIMIT_SECONDS", "7")
+        restart()
 
         assert service.post(headers=[JSON, ("Prefer", "wait=600")]).status == 409
         assert sum(clock.sleeps) == 7_000
@@ -406,7 +407,7 @@ class TestFailure:
         assert service.post().status == 201
 
     def test_for_good_is_stored_and_replayed(self, service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-        refused = Problem("quota-exceeded", "No more servers.", status=403, title="Quota exceeded", limit=3)
+        refused = Rejected("quota-exceeded", "No more servers.", status=403, title="Quota exceeded", limit=3)
         provider = given_provider(monkeypatch, refused, None)
 
         first, second = service.post(), service.post()

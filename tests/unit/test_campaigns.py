@@ -252,7 +252,7 @@ class TestCompensation:
 
     @staticmethod
     def die_at(patch: pytest.MonkeyPatch, step: str) -> None:
-        store: Any = api.lifecycle().store
+        store: Any = api.idempotent.lifecycle.store
         checkpoint = store.checkpoint
 
         def checkpoint_or_die(record: Any, name: str, *args: Any, **rows: Any) -> None:

@@ -16,9 +16,8 @@ from openapi_core import Config, OpenAPI
 from openapi_core.testing import MockRequest, MockResponse
 
 import api
-from idempotency.request import parse_key
-from idempotency.idempotent import Idempotent
 from idempotency.errors import PROBLEMS, Problem, Retry
+from idempotency.request import parse_key
 from provisioning.dns import Dns
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
@@ -132,7 +131,7 @@ class TestRoutes:
 
     def test_need_a_key_and_a_body_where_the_function_does(self) -> None:
         for operation, route in ROUTES.items():
-            idempotent = any(isinstance(middleware, Idempotent) for middleware in route.middlewares)
+            idempotent = route.func in api.idempotent.declared
             parameters = {parameter["name"]: parameter for parameter in OPERATIONS[operation]["parameters"]}
             [*at_the_gateway] = EVENTS[operation].get("RequestParameters", [])
 
@@ -145,12 +144,12 @@ class TestRoutes:
 class TestBodies:
     @pytest.mark.parametrize("operation", [PROVISION, LAUNCH], ids=["server", "campaign"])
     def test_are_checked_alike_by_the_document_the_gateway_and_the_function(self, operation: Operation) -> None:
-        [middleware] = ROUTES[operation].middlewares
+        declared = api.idempotent.declared[ROUTES[operation].func]
         model = EVENTS[operation]["RequestModel"]
         models = STACK["Resources"]["Api"]["Properties"]["Models"]
         schema = OPERATIONS[operation]["requestBody"]["content"]["application/json"]["schema"]
 
-        assert rules(schema) == middleware._body.SCHEMA == models[model["Model"]]
+        assert rules(schema) == declared.body.SCHEMA == models[model["Model"]]
         assert model["Required"]
         assert model["ValidateBody"]
         assert model["ValidateParameters"]
@@ -163,7 +162,7 @@ class TestBodies:
         assert {name: shown[name] for name in sent} == sent
 
     def test_may_be_as_large_as_the_document_says(self) -> None:
-        limit = ROUTES[PROVISION].middlewares[0]._policy().max_body
+        limit = api.idempotent.declared[ROUTES[PROVISION].func].policy.max_body
 
         assert f"larger than {limit // 1024} KiB" in DOCUMENT["components"]["responses"]["BodyTooLarge"]["description"]
 
@@ -435,7 +434,7 @@ def raised() -> Iterator[str]:
     for module in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             match node:
-                case ast.Call(func=ast.Name("Problem"), args=[ast.Constant(str(problem)), *_]):
+                case ast.Call(func=ast.Name("Problem" | "Rejected"), args=[ast.Constant(str(problem)), *_]):
                     yield problem
                 case ast.Call(func=ast.Name("NotFoundError")):
                     yield "not-found"

@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from idempotency.errors import Problem, Retry
+from idempotency import Rejected, Retry
 from provisioning import dns
 from provisioning.dns import Dns
+from tests.unit.route53 import strict
 
 if TYPE_CHECKING:
     from mypy_boto3_route53 import Route53Client
@@ -20,9 +21,10 @@ DOMAIN, HOST = "spring.shop.example", "fnl-1.pages.myfunnel.example"
 
 
 @pytest.fixture
-def client(cloud: None) -> Route53Client:
+def client(cloud: None) -> Iterator[Route53Client]:
     """Route 53, by the module's own client."""
-    return dns._client()
+    with strict(dns._client()):
+        yield dns._client()
 
 
 @pytest.fixture
@@ -38,7 +40,8 @@ def fail(client: Route53Client) -> Iterator[Callable[[Exception], None]]:
     failures: list[Exception] = []
 
     def fail(**_: Any) -> None:
-        raise failures[-1]
+        if failures:
+            raise failures[-1]
 
     client.meta.events.register_first("before-call.route-53.ChangeResourceRecordSets", fail)
     yield failures.append
@@ -59,14 +62,14 @@ def refusal(code: str, message: str = "") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "ChangeResourceRecordSets")
 
 
-def test_routes_a_domain_and_again_is_no_error(client: Route53Client, zone: str) -> None:
+def test_routes_a_domain_and_succeeds_if_it_is_routed_already(client: Route53Client, zone: str) -> None:
     Dns(zone).route(DOMAIN, HOST)
     Dns(zone).route(DOMAIN, HOST)
 
     assert routes(client, zone) == {DOMAIN: [HOST]}
 
 
-def test_removes_a_route_and_again_is_no_error(client: Route53Client, zone: str) -> None:
+def test_removes_a_route_and_succeeds_if_it_is_gone_already(client: Route53Client, zone: str) -> None:
     Dns(zone).route(DOMAIN, HOST)
 
     Dns(zone).unroute(DOMAIN, HOST)
@@ -75,29 +78,41 @@ def test_removes_a_route_and_again_is_no_error(client: Route53Client, zone: str)
     assert routes(client, zone) == {}
 
 
-def test_one_that_is_gone_is_known_by_route_53s_own_words(fail: Callable[[Exception], None]) -> None:
-    gone = "[Tried to delete resource record set [name='spring.shop.example.', type='CNAME'] but it was not found]"
-    fail(refusal("InvalidChangeBatch", gone))
+@pytest.mark.parametrize("kind", ["CNAME", "A"])
+def test_never_touches_a_record_that_it_did_not_make(client: Route53Client, zone: str, kind: str) -> None:
+    # Given a record of the operator's
+    others: Any = {"Name": DOMAIN, "Type": kind, "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.1"}]}
+    change: Any = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": others}]}
+    client.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=change)
+    before = client.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
 
-    Dns("Z1").unroute(DOMAIN, HOST)
+    # When a campaign wants that name, and another one gives it back
+    with pytest.raises(Rejected) as raised:
+        Dns(zone).route(DOMAIN, HOST)
+    Dns(zone).unroute(DOMAIN, HOST)
+
+    # Then the first is refused for good, and the record is as it was
+    assert (raised.value.status, raised.value.slug) == (409, "domain-taken")
+    assert client.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"] == before
 
 
-def test_one_that_leads_elsewhere_by_now_stays(fail: Callable[[Exception], None]) -> None:
-    changed = "[Tried to delete resource record set … but the values provided do not match the current values]"
-    fail(refusal("InvalidChangeBatch", changed))
+def test_a_record_that_will_not_go_is_tried_again(
+    client: Route53Client, zone: str, fail: Callable[[Exception], None]
+) -> None:
+    Dns(zone).route(DOMAIN, HOST)
+    fail(refusal("InvalidChangeBatch"))
 
-    with pytest.raises(Problem):
-        Dns("Z1").unroute(DOMAIN, HOST)
+    with pytest.raises(Retry):
+        Dns(zone).unroute(DOMAIN, HOST)
 
 
 @pytest.mark.parametrize("code", ["InvalidChangeBatch", "InvalidInput", "InvalidDomainName"])
-def test_a_rejection_is_for_good_and_says_why(fail: Callable[[Exception], None], code: str) -> None:
+def test_a_rejection_is_for_good_and_says_why(zone: str, fail: Callable[[Exception], None], code: str) -> None:
     fail(refusal(code, "RRSet with DNS name elsewhere.example. is not permitted in zone shop.example."))
 
-    with pytest.raises(Problem) as raised:
-        Dns("Z1").route("elsewhere.example", HOST)
+    with pytest.raises(Rejected) as raised:
+        Dns(zone).route("elsewhere.example", HOST)
 
-    assert not isinstance(raised.value, Retry)
     assert (raised.value.status, raised.value.slug) == (422, "domain-rejected")
     assert "is not permitted in zone" in raised.value.detail
 
@@ -113,11 +128,11 @@ def test_a_rejection_is_for_good_and_says_why(fail: Callable[[Exception], None],
     ],
     ids=str,
 )
-def test_a_failure_for_now_is_retryable(fail: Callable[[Exception], None], error: Exception) -> None:
+def test_a_failure_for_now_is_retryable(zone: str, fail: Callable[[Exception], None], error: Exception) -> None:
     fail(error)
 
     with pytest.raises(Retry) as raised:
-        Dns("Z1").route(DOMAIN, HOST)
+        Dns(zone).route(DOMAIN, HOST)
 
     assert raised.value.retry_after == 5
 

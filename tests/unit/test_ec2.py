@@ -12,9 +12,9 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from idempotency.operation import Operation
-from idempotency.policy import Policy
 from idempotency.errors import Retry
+from idempotency.operation import Invocation, Operation
+from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
 from provisioning import ec2
@@ -55,7 +55,8 @@ def attempt(record: Record, clock: SetClock) -> Attempt:
 
     def begin(number: int = 1, seconds: float = 28) -> Operation:
         deadline = clock.now() + round(seconds * 1000)
-        return Operation(replace(record, attempt=number), REQUEST, Policy(), deadline, Mock(), clock)
+        invocation = Invocation(REQUEST, Policy(), deadline, Mock(), Mock())
+        return Operation(replace(record, attempt=number), invocation, Mock(), Settings(), clock)
 
     return begin
 
@@ -100,7 +101,7 @@ class TestFirstAttempt:
 
         [(name, sent)] = requests
         assert name == "RunInstances"
-        assert sent["ClientToken"] == attempt().key("server")
+        assert sent["ClientToken"] == attempt().derived_id("server")
         assert sent["ImageId"].startswith("resolve:ssm:/aws/service/ami-amazon-linux-latest/")
         assert (sent["MinCount"], sent["MaxCount"]) == (1, 1)
 
@@ -133,13 +134,13 @@ class TestLaterAttempt:
         Ec2Provider().provision(SERVER, attempt(2))
 
         assert [name for name, _ in requests] == ["DescribeInstances", "RunInstances"]
-        assert requests[1][1]["ClientToken"] == attempt().key("server")
+        assert requests[1][1]["ClientToken"] == attempt().derived_id("server")
 
     def test_adopts_neither_anothers_nor_a_terminated_one(self, client: EC2Client, attempt: Attempt) -> None:
         # Given another operation's instance, and one of this operation that is gone
         provider = Ec2Provider()
         others = attempt()
-        others.record = replace(others.record, operation_id=str(uuid4()))
+        others._record = replace(others._record, operation_id=str(uuid4()))
         gone = [
             provider.provision(SERVER, others)["instance_id"],
             provider.provision(SERVER, attempt())["instance_id"],

@@ -1,7 +1,6 @@
 """Routes with choices and responses of their own, behind the middleware."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -9,8 +8,10 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.exceptions import BadRequestError
 from aws_lambda_powertools.shared.cookies import Cookie
 
+from idempotency.body import Body
+from idempotency.errors import Problem, Rejected, Retry
 from idempotency.operation import Operation
-from idempotency.errors import Problem, Retry
+from idempotency.policy import Settings
 from idempotency.response import Completion
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
@@ -69,7 +70,7 @@ class TestReplayOf:
             (Response(201, "application/json", ""), 201, b""),
             (Response(303, None, None, {"Location": "/v1/things/1"}), 303, b""),
             (Response(200, "text/plain; charset=utf-8", "naïve 😀"), 200, "naïve 😀".encode()),
-            (Completion(200, {"é": [None, 1.5]}), 200, '{"é":[null,1.5]}'.encode()),
+            (Completion(200, {"é": [None, 1.5]}), 200, b'{"\\u00e9":[null,1.5]}'),
             (Completion(200, [1, 2], headers={"Link": ["<a>", "<b>"]}), 200, b"[1,2]"),
             (Response(410, "text/plain", "gone"), 410, b"gone"),
         ],
@@ -78,7 +79,7 @@ class TestReplayOf:
     def test_anything_is_exact(
         self, route: NewRoute, response: Response[Any], status: int, body: bytes, cache_bytes: int
     ) -> None:
-        things = route(response, cache_bytes=cache_bytes)
+        things = route(response, settings=Settings(cache_bytes=cache_bytes))
 
         first, second = things.post(), things.post()
 
@@ -158,7 +159,7 @@ class TestOutcome:
         assert [answer.status for answer in (first, second, third)] == [status, 201, 201]
         assert first.headers["retry-after"] == ["1"]
         assert [answer.replayed for answer in (first, second, third)] == [False, False, True]
-        assert things.signals.outcomes == [
+        assert things.telemetry.outcomes == [
             Outcome.RELEASED,
             Outcome.TAKEN_OVER,
             Outcome.EXECUTED,
@@ -190,9 +191,9 @@ class TestOutcome:
 
         assert things.post().status == status
         assert things.post().replayed
-        assert things.signals.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
+        assert things.telemetry.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
 
-    @pytest.mark.parametrize("error", [BadRequestError("no"), Problem("gone", "", status=410)])
+    @pytest.mark.parametrize("error", [BadRequestError("no"), Rejected("gone", "", status=410)])
     def test_for_good_may_be_raised(self, route: NewRoute, error: Exception) -> None:
         things = route(error)
 
@@ -227,15 +228,15 @@ class TestOutcome:
         things = route(error)
 
         assert b"secret" not in things.post().body
-        assert things.signals.errors == [error]
+        assert things.telemetry.errors == [error]
 
-    @pytest.mark.parametrize("error", [Retry("later"), Problem("gone", "", status=410)])
+    @pytest.mark.parametrize("error", [Retry("later"), Rejected("gone", "", status=410)])
     def test_that_the_operation_chose_is_not_logged_as_an_error(self, route: NewRoute, error: Exception) -> None:
         things = route(error)
 
         things.post()
 
-        assert things.signals.errors == []
+        assert things.telemetry.errors == []
 
     @pytest.mark.parametrize(("status", "undone"), [(399, []), (400, [1]), (499, [1]), (500, [])])
     def test_is_undone_if_it_is_a_failure_for_good(
@@ -244,7 +245,7 @@ class TestOutcome:
         calls: list[int] = []
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("s", lambda: 1, undo=calls.append)
+            operation.step("s", lambda _: 1, undo=calls.append)
             return Response(status, "text/plain", "x")
 
         Route(dynamodb, clock, run).post()
@@ -262,9 +263,9 @@ class TestOutcome:
                 raise Retry("later")
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("s", lambda: 1, undo=undo)
+            operation.step("s", lambda _: 1, undo=undo)
             if operation.attempt == 1:
-                raise Problem("gone", "", status=410)
+                raise Rejected("gone", "", status=410)
             return Completion(201, {})
 
         things = Route(dynamodb, clock, run)
@@ -278,7 +279,7 @@ class TestOutcome:
         undone: list[int] = []
 
         def run(operation: Operation) -> Response[Any]:
-            operation.step("s", lambda: 1, undo=undone.append)
+            operation.step("s", lambda _: 1, undo=undone.append)
             return Completion(201, {"at": object()})
 
         assert Route(dynamodb, clock, run).post().problem == "response-not-stored"
@@ -290,14 +291,13 @@ class TestTimeLeft:
     def test_decides_whether_an_attempt_begins(
         self, route: NewRoute, dynamodb: "DynamoDBClient", seconds: float, status: int, runs: int
     ) -> None:
-        things = route(guard=4)
+        things = route(settings=Settings(cache_bytes=0, time_for_a_step=4))
 
         assert (things.post(seconds=seconds).status, things.runs) == (status, runs)
         assert len(scan(dynamodb, "IdempotencyTable")) == runs
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(Body):
     name: str
 
     SCHEMA: ClassVar[dict[str, Any]] = {
@@ -312,7 +312,7 @@ class TestBody:
         seen = []
 
         def run(operation: Operation) -> Response[Any]:
-            seen.append(things._app.context["body"])
+            seen.append(things.body)
             return Completion(201, {})
 
         things = Route(dynamodb, clock, run, body=Thing)
@@ -387,7 +387,7 @@ class TestTimeToLive:
         assert things.post().replayed
         clock.advance(1)
         assert not things.post().replayed
-        assert things.signals.outcomes[-2:] == [Outcome.EXPIRED, Outcome.EXECUTED]
+        assert things.telemetry.outcomes[-2:] == [Outcome.EXPIRED, Outcome.EXECUTED]
 
     def test_of_what_never_completed_is_longer(self, route: NewRoute, clock: SetClock) -> None:
         operations = []
@@ -410,34 +410,34 @@ class TestTimeToLive:
 
 class TestCache:
     def test_replays_without_dynamodb(self, route: NewRoute, monkeypatch: pytest.MonkeyPatch) -> None:
-        things = route(cache_bytes=100_000)
+        things = route(settings=Settings(cache_bytes=100_000))
         first = things.post()
         monkeypatch.setattr(things.lifecycle, "store", None)
 
         assert without_replay_mark(things.post()) == first
-        assert things.signals.outcomes[-1] is Outcome.REPLAYED_FROM_CACHE
+        assert things.telemetry.outcomes[-1] is Outcome.REPLAYED_FROM_CACHE
 
     def test_learns_from_a_replay_too(self, route: NewRoute, monkeypatch: pytest.MonkeyPatch) -> None:
         route().post()
-        elsewhere = route(cache_bytes=100_000)
+        elsewhere = route(settings=Settings(cache_bytes=100_000))
 
-        outcomes = [elsewhere.post(), elsewhere.post()] and elsewhere.signals.outcomes
+        outcomes = [elsewhere.post(), elsewhere.post()] and elsewhere.telemetry.outcomes
         assert outcomes == [Outcome.REPLAYED_FROM_TABLE, Outcome.REPLAYED_FROM_CACHE]
 
     def test_refuses_another_request(self, route: NewRoute) -> None:
-        things = route(cache_bytes=100_000)
+        things = route(settings=Settings(cache_bytes=100_000))
         things.post(body={"a": 1})
 
         assert things.post(body={"a": 2}).problem == "key-reused"
 
     def test_belongs_to_one_principal(self, route: NewRoute) -> None:
-        things = route(cache_bytes=100_000)
+        things = route(settings=Settings(cache_bytes=100_000))
         things.post()
 
         assert not things.post(principal="bob").replayed
 
     def test_honours_the_time_to_live(self, route: NewRoute, clock: SetClock) -> None:
-        things = route(cache_bytes=100_000, ttl=60)
+        things = route(settings=Settings(cache_bytes=100_000), ttl=60)
         things.post()
         clock.advance(60)
 
@@ -446,44 +446,45 @@ class TestCache:
 
     def test_gives_way_to_what_others_made_of_the_key_since_it_expired(self, route: NewRoute, clock: SetClock) -> None:
         here, elsewhere = (
-            route(Completion(201, {"by": where}), cache_bytes=100_000) for where in ("here", "elsewhere")
+            route(Completion(201, {"by": where}), settings=Settings(cache_bytes=100_000))
+            for where in ("here", "elsewhere")
         )
         here.post()
         clock.advance(24 * 3600)
         elsewhere.post()
 
         assert here.post().json == {"by": "elsewhere"}
-        assert here.signals.outcomes[-1] is Outcome.REPLAYED_FROM_TABLE
+        assert here.telemetry.outcomes[-1] is Outcome.REPLAYED_FROM_TABLE
 
     def test_can_be_off(self, route: NewRoute) -> None:
-        things = route(cache_bytes=0)
+        things = route(settings=Settings(cache_bytes=0))
 
         assert [things.post(), things.post()][1].replayed
-        assert things.signals.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
+        assert things.telemetry.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
 
     def test_is_bounded(self, route: NewRoute) -> None:
         # Given room for two bodies
-        things = route(Response(200, "text/plain", "x" * 4_000), cache_bytes=11_000)
+        things = route(Response(200, "text/plain", "x" * 4_000), settings=Settings(cache_bytes=11_000))
         for key in ("a", "b", "c"):
             things.post(key=key)
 
         # When the three are asked for again, the latest first
-        del things.signals.outcomes[:]
+        del things.telemetry.outcomes[:]
         for key in ("c", "b", "a"):
             things.post(key=key)
 
         # Then the one that was not used for longest is gone
-        assert things.signals.outcomes == [
+        assert things.telemetry.outcomes == [
             Outcome.REPLAYED_FROM_CACHE,
             Outcome.REPLAYED_FROM_CACHE,
             Outcome.REPLAYED_FROM_TABLE,
         ]
 
     def test_does_without_what_is_larger_than_itself(self, route: NewRoute) -> None:
-        things = route(Response(200, "text/plain", "x" * 4_000), cache_bytes=3_000)
+        things = route(Response(200, "text/plain", "x" * 4_000), settings=Settings(cache_bytes=3_000))
 
         assert [things.post(), things.post()][1].replayed
-        assert things.signals.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
+        assert things.telemetry.outcomes == [Outcome.EXECUTED, Outcome.REPLAYED_FROM_TABLE]
 
 
 class TestPrefer:
@@ -526,8 +527,8 @@ class TestPrefer:
 
         assert things.post().status == 409
         assert sum(clock.sleeps) == 3_000
-        assert things.signals.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
-        assert things.signals.held == [3_000]
+        assert things.telemetry.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
+        assert things.telemetry.waited == [3_000]
 
     @pytest.mark.parametrize(
         ("prefer", "applied"),
@@ -562,7 +563,7 @@ class TestPrefer:
         # Then it gets the replay
         assert (answer.status, answer.replayed) == (201, True)
         assert answer.headers.get("preference-applied") == applied
-        assert things.signals.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
+        assert things.telemetry.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
 
     def test_is_not_applied_to_what_was_not_held(self, route: NewRoute) -> None:
         things = route()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idempotency.request import parse_key, record_id
 from idempotency.errors import Problem
+from idempotency.request import parse_key, record_id
 from tests.events import KEY
 
 VISIBLE = re.compile(r"[!-~]{1,255}")

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import pytest
 
-from idempotency.operation import Operation, StepError, Undoing
-from idempotency.policy import Policy
-from idempotency.errors import Problem, Retry
+from idempotency.errors import Rejected, Retry, RowTaken, StepError, Undoing
+from idempotency.operation import Attempt, Invocation
+from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
-from idempotency.response import Row, RowTaken, StoredResponse
+from idempotency.response import Row, StoredResponse
 from idempotency.store import Store
 from tests.clocks import SetClock
 
@@ -36,7 +36,7 @@ RECORD = Record(
 REJECTED = StoredResponse(422, {"Content-Type": ["application/problem+json"]}, b'{"title":"Rejected"}')
 SECONDS = 28
 
-Attempt = Callable[..., Operation]
+NewAttempt = Callable[..., Attempt]
 
 
 class Checkpoints:
@@ -76,12 +76,13 @@ def kept() -> Checkpoints:
 
 
 @pytest.fixture
-def attempt(kept: Checkpoints, clock: SetClock) -> Attempt:
+def attempt(kept: Checkpoints, clock: SetClock) -> NewAttempt:
     """Begins an attempt, with what earlier ones have left."""
 
-    def begin(seconds: float = SECONDS) -> Operation:
+    def begin(seconds: float = SECONDS) -> Attempt:
         deadline = clock.now() + round(seconds * 1000)
-        return Operation(kept.record, REQUEST, Policy(), deadline, cast(Store, kept), clock)
+        invocation = Invocation(REQUEST, Policy(), deadline, Mock(), Mock())
+        return Attempt(kept.record, invocation, cast(Store, kept), Settings(), clock)
 
     return begin
 
@@ -117,51 +118,51 @@ def calls() -> Calls:
 
 
 class TestKey:
-    def test_is_the_same_in_every_attempt(self, attempt: Attempt) -> None:
-        assert attempt().key("landing page") == attempt().key("landing page")
+    def test_is_the_same_in_every_attempt(self, attempt: NewAttempt) -> None:
+        assert attempt().derived_id("landing page") == attempt().derived_id("landing page")
 
-    def test_is_another_for_each_step_and_operation(self, attempt: Attempt, kept: Checkpoints) -> None:
-        keys = {attempt().key(name) for name in ("landing page", "dns", "landing page ")}
+    def test_is_another_for_each_step_and_operation(self, attempt: NewAttempt, kept: Checkpoints) -> None:
+        keys = {attempt().derived_id(name) for name in ("landing page", "dns", "landing page ")}
         kept.record = replace(RECORD, operation_id="2a3cf50d-6b5b-4e2c-9d52-3a3fd2d36a8d")
-        keys.add(attempt().key("landing page"))
+        keys.add(attempt().derived_id("landing page"))
 
         assert len(keys) == 4
         assert {UUID(key).version for key in keys} == {5}
 
 
 class TestStep:
-    def test_runs_once_and_gives_its_result_to_every_attempt(self, attempt: Attempt, calls: Calls) -> None:
+    def test_runs_once_and_gives_its_result_to_every_attempt(self, attempt: NewAttempt, calls: Calls) -> None:
         results = [attempt().step("dns", calls("dns", {"id": "C1"})) for _ in range(3)]
 
         assert results == [{"id": "C1"}] * 3
         assert calls.made == ["dns"]
 
     @pytest.mark.parametrize("result", [None, True, 7, "x", [1, [2]], {"a": {"b": None}}, "é\u2028\ud800", ""])
-    def test_keeps_any_json(self, attempt: Attempt, calls: Calls, result: Any) -> None:
+    def test_keeps_any_json(self, attempt: NewAttempt, calls: Calls, result: Any) -> None:
         assert [attempt().step("s", calls("s", result)) for _ in range(2)] == [result, result]
 
-    def test_gives_in_the_first_attempt_what_it_gives_in_a_later_one(self, attempt: Attempt, calls: Calls) -> None:
+    def test_gives_in_the_first_attempt_what_it_gives_in_a_later_one(self, attempt: NewAttempt, calls: Calls) -> None:
         results = [attempt().step("s", calls("s", {1: (2, 3)})) for _ in range(2)]
 
         assert results == [{"1": [2, 3]}] * 2
 
-    def test_is_kept_before_the_next_one_begins(self, attempt: Attempt, kept: Checkpoints) -> None:
+    def test_is_kept_before_the_next_one_begins(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         operation = attempt()
-        operation.step("first", lambda: 1)
+        operation.step("first", lambda _: 1)
 
-        operation.step("second", lambda: json.loads(kept.record.steps["first"]) + 1)
+        operation.step("second", lambda _: json.loads(kept.record.steps["first"]) + 1)
 
         assert kept.record.steps == {"first": "1", "second": "2"}
 
-    def test_lengthens_the_lease(self, attempt: Attempt, kept: Checkpoints, clock: SetClock) -> None:
+    def test_lengthens_the_lease(self, attempt: NewAttempt, kept: Checkpoints, clock: SetClock) -> None:
         operation, deadline = attempt(), clock.now() + SECONDS * 1000
         clock.advance(5)
 
-        operation.step("s", lambda: None)
+        operation.step("s", lambda _: None)
 
-        assert kept.leases == [deadline + Policy().clock_skew * 1000]
+        assert kept.leases == [deadline + Settings().clock_skew * 1000]
 
-    def test_that_fails_is_not_kept_and_runs_again(self, attempt: Attempt, calls: Calls, kept: Checkpoints) -> None:
+    def test_that_fails_is_not_kept_and_runs_again(self, attempt: NewAttempt, calls: Calls, kept: Checkpoints) -> None:
         with pytest.raises(OSError, match="lost"):
             attempt().step("s", calls.failing("s", OSError("lost")))
         assert kept.record.steps == {}
@@ -169,9 +170,9 @@ class TestStep:
         assert attempt().step("s", calls("s", "done")) == "done"
         assert calls.made == ["s", "s"]
 
-    def test_does_not_begin_without_time_to_end(self, attempt: Attempt, calls: Calls, clock: SetClock) -> None:
+    def test_does_not_begin_without_time_to_end(self, attempt: NewAttempt, calls: Calls, clock: SetClock) -> None:
         operation = attempt()
-        clock.advance(SECONDS - Policy().guard)
+        clock.advance(SECONDS - Settings().time_for_a_step)
         operation.step("in time", calls("in time"))
         clock.advance(0.001)
 
@@ -180,15 +181,15 @@ class TestStep:
 
         assert calls.made == ["in time"]
 
-    def test_needs_no_time_once_it_is_kept(self, attempt: Attempt, calls: Calls) -> None:
+    def test_needs_no_time_once_it_is_kept(self, attempt: NewAttempt, calls: Calls) -> None:
         attempt().step("s", calls("s", 1))
 
         assert attempt(seconds=0.001).step("s", calls("s", 2)) == 1
 
-    def test_runs_beside_another_in_a_thread_of_its_own(self, attempt: Attempt, kept: Checkpoints) -> None:
+    def test_runs_beside_another_in_a_thread_of_its_own(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         operation, both = attempt(), Barrier(2, timeout=5)
         with ThreadPoolExecutor() as pool:
-            steps = [pool.submit(operation.step, name, lambda: both.wait() >= 0) for name in ("first", "second")]
+            steps = [pool.submit(operation.step, name, lambda _: both.wait() >= 0) for name in ("first", "second")]
             assert [step.result() for step in steps] == [True, True]
 
         assert kept.record.steps == {"first": "true", "second": "true"}
@@ -197,16 +198,16 @@ class TestStep:
 class TestReservation:
     ROW = Row("rows", {"id": "a"})
 
-    def test_is_a_step_that_inserts_a_row(self, attempt: Attempt, kept: Checkpoints) -> None:
+    def test_is_a_step_that_inserts_a_row(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         for _ in range(2):
             attempt().reserve("name", self.ROW)
 
         assert (kept.record.steps, kept.rows) == ({"name": "null"}, ["a"])
 
-    def test_is_undone_in_its_turn(self, attempt: Attempt, kept: Checkpoints) -> None:
+    def test_is_undone_in_its_turn(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         operation, rows = attempt(), []
         operation.reserve("name", self.ROW)
-        operation.step("s", lambda: 1, undo=lambda _: rows.extend(kept.rows))
+        operation.step("s", lambda _: 1, undo=lambda _: rows.extend(kept.rows))
 
         for _ in range(2):
             operation.undo(REJECTED)
@@ -214,7 +215,7 @@ class TestReservation:
         assert (rows, kept.rows) == (["a"], [])
 
     def test_whose_row_is_anothers_by_now_waits_for_an_operator(
-        self, attempt: Attempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+        self, attempt: NewAttempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         operation = attempt()
         operation.reserve("name", self.ROW)
@@ -225,7 +226,7 @@ class TestReservation:
 
 
 class TestMistake:
-    def test_of_a_name_used_twice(self, attempt: Attempt, calls: Calls) -> None:
+    def test_of_a_name_used_twice(self, attempt: NewAttempt, calls: Calls) -> None:
         operation = attempt()
         operation.step("s", calls("first"))
 
@@ -234,7 +235,7 @@ class TestMistake:
 
         assert calls.made == ["first"]
 
-    def test_of_a_name_used_twice_is_found_in_a_later_attempt_too(self, attempt: Attempt, calls: Calls) -> None:
+    def test_of_a_name_used_twice_is_found_in_a_later_attempt_too(self, attempt: NewAttempt, calls: Calls) -> None:
         attempt().step("s", calls("s"))
         operation = attempt()
         operation.step("s", calls("s"))
@@ -242,34 +243,34 @@ class TestMistake:
         with pytest.raises(StepError):
             operation.step("s", calls("s"))
 
-    def test_of_a_step_inside_a_step(self, attempt: Attempt, calls: Calls) -> None:
+    def test_of_a_step_inside_a_step(self, attempt: NewAttempt, calls: Calls) -> None:
         operation = attempt()
 
         with pytest.raises(StepError, match="'inner' is inside step 'outer'"):
-            operation.step("outer", lambda: operation.step("inner", calls("inner")))
+            operation.step("outer", lambda _: operation.step("inner", calls("inner")))
 
         assert calls.made == []
         assert operation.step("next", calls("next", 1)) == 1
 
     @pytest.mark.parametrize("name", ["", "x" * 101, "undo dns"])
-    def test_of_a_name_that_is_none(self, attempt: Attempt, calls: Calls, name: str) -> None:
+    def test_of_a_name_that_is_none(self, attempt: NewAttempt, calls: Calls, name: str) -> None:
         with pytest.raises(StepError):
             attempt().step(name, calls("s"))
 
         assert calls.made == []
 
     @pytest.mark.parametrize("result", [object, {1, 2}, b"x", float("nan"), float("inf")], ids=repr)
-    def test_of_a_result_that_is_not_json(self, attempt: Attempt, kept: Checkpoints, result: Any) -> None:
+    def test_of_a_result_that_is_not_json(self, attempt: NewAttempt, kept: Checkpoints, result: Any) -> None:
         with pytest.raises(StepError, match="'s' is not JSON"):
-            attempt().step("s", lambda: result)
+            attempt().step("s", lambda _: result)
 
         assert kept.record.steps == {}
 
-    def test_of_a_result_that_is_too_large(self, attempt: Attempt, kept: Checkpoints) -> None:
+    def test_of_a_result_that_is_too_large(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         with pytest.raises(StepError, match="at most 16000"):
-            attempt().step("s", lambda: "x" * 16_000)
+            attempt().step("s", lambda _: "x" * 16_000)
 
-        assert attempt().step("s", lambda: "x" * 15_998)
+        assert attempt().step("s", lambda _: "x" * 15_998)
         assert list(kept.record.steps) == ["s"]
 
 
@@ -277,10 +278,10 @@ class TestUndoing:
     """An operation of three steps, of which the second is not worth undoing."""
 
     @pytest.fixture
-    def perform(self, attempt: Attempt, calls: Calls) -> Callable[..., Operation]:
+    def perform(self, attempt: NewAttempt, calls: Calls) -> Callable[..., Attempt]:
         """Begins an attempt, and takes its steps."""
 
-        def perform(undo_first: Callable[[Any], object] | None = None) -> Operation:
+        def perform(undo_first: Callable[[Any], object] | None = None) -> Attempt:
             operation = attempt()
             operation.step("first", calls("first", 1), undo=undo_first or calls("undo first"))
             operation.step("second", calls("second", 2))
@@ -290,20 +291,20 @@ class TestUndoing:
 
         return perform
 
-    def test_takes_the_latest_first(self, perform: Callable[..., Operation], calls: Calls, kept: Checkpoints) -> None:
+    def test_takes_the_latest_first(self, perform: Callable[..., Attempt], calls: Calls, kept: Checkpoints) -> None:
         assert perform().undo(REJECTED) == REJECTED
 
         assert calls.made == ["undo third", "undo first"]
         assert set(kept.record.steps) == {"first", "second", "third", "undo first", "undo third"}
 
-    def test_takes_the_result(self, perform: Callable[..., Operation]) -> None:
+    def test_takes_the_result(self, perform: Callable[..., Attempt]) -> None:
         results: list[int] = []
 
         perform(undo_first=results.append).undo(REJECTED)
 
         assert results == [1]
 
-    def test_is_decided_before_it_begins(self, perform: Callable[..., Operation], kept: Checkpoints) -> None:
+    def test_is_decided_before_it_begins(self, perform: Callable[..., Attempt], kept: Checkpoints) -> None:
         decided: list[bool] = []
 
         perform(undo_first=lambda _: decided.append(kept.record.failure is not None)).undo(REJECTED)
@@ -311,7 +312,7 @@ class TestUndoing:
         assert decided == [True]
 
     def test_goes_on_where_it_was_cut_off(
-        self, perform: Callable[..., Operation], calls: Calls, kept: Checkpoints
+        self, perform: Callable[..., Attempt], calls: Calls, kept: Checkpoints
     ) -> None:
         with pytest.raises(Retry):
             perform(undo_first=calls.failing("undo first", Retry("later"))).undo(REJECTED)
@@ -325,16 +326,16 @@ class TestUndoing:
 
     @pytest.mark.parametrize(("asked", "pause"), [(7, 7), (None, 1)])
     def test_that_is_refused_for_good_is_tried_again_all_the_same(
-        self, perform: Callable[..., Operation], calls: Calls, asked: int | None, pause: int
+        self, perform: Callable[..., Attempt], calls: Calls, asked: int | None, pause: int
     ) -> None:
-        refused = Problem("funnel-rejected", "no", status=422, retry_after=asked)
+        refused = Rejected("funnel-rejected", "no", status=422, retry_after=asked)
 
         with pytest.raises(Retry, match="Cannot undo first") as raised:
             perform(undo_first=calls.failing("undo first", refused)).undo(REJECTED)
 
         assert raised.value.retry_after == pause
 
-    def test_lets_no_later_attempt_go_forward(self, attempt: Attempt, calls: Calls, kept: Checkpoints) -> None:
+    def test_lets_no_later_attempt_go_forward(self, attempt: NewAttempt, calls: Calls, kept: Checkpoints) -> None:
         attempt().step("first", calls("first"), undo=calls("undo first"))
         kept.fail(kept.record, REJECTED)
         operation = attempt()
@@ -347,7 +348,7 @@ class TestUndoing:
         assert calls.made == ["first", "undo first"]
 
     def test_waits_for_an_attempt_that_says_how(
-        self, perform: Callable[..., Operation], attempt: Attempt, kept: Checkpoints, calls: Calls
+        self, perform: Callable[..., Attempt], attempt: NewAttempt, kept: Checkpoints, calls: Calls
     ) -> None:
         perform()
         kept.fail(kept.record, REJECTED)
@@ -360,7 +361,7 @@ class TestUndoing:
         assert calls.made == []
 
     def test_does_not_begin_without_time_to_end(
-        self, perform: Callable[..., Operation], clock: SetClock, calls: Calls
+        self, perform: Callable[..., Attempt], clock: SetClock, calls: Calls
     ) -> None:
         operation = perform()
         clock.advance(SECONDS - 1)
@@ -370,9 +371,9 @@ class TestUndoing:
 
         assert calls.made == []
 
-    def test_of_nothing_writes_nothing(self, attempt: Attempt, kept: Checkpoints) -> None:
+    def test_of_nothing_writes_nothing(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         operation = attempt()
-        operation.step("s", lambda: 1)
+        operation.step("s", lambda _: 1)
 
         assert operation.undo(REJECTED) == REJECTED
         assert kept.record.failure is None

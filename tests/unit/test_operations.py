@@ -140,7 +140,7 @@ class TestRetry:
         store: Any = api.idempotent.lifecycle.store
         store.unpark(id_, clock.now())
         clock.advance(0.001)
-        assert api.idempotent.lifecycle.resume(id_, api.recoverable(), clock.now() + 28_000)
+        assert api.idempotent.lifecycle.resume(id_, api.recoverable, clock.now() + 28_000)
 
 
 class TestRecover:

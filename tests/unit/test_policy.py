@@ -1,36 +1,98 @@
-"""What a stack may choose by its template's parameters."""
+"""What a stack chooses by its template's parameters, what a route chooses, and what contradicts itself."""
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
-from idempotency.policy import Policy
+from idempotency.policy import Policy, Settings, SettingsError
 from tools.local import template
 
 
-class TestDefaults:
+class TestSettings:
     @pytest.mark.parametrize(
         ("field", "parameter"),
         [
             ("ttl", "IdempotencyTtlSeconds"),
             ("wait_limit", "IdempotencyWaitLimitSeconds"),
             ("key_format", "IdempotencyKeyFormat"),
+            ("cache_bytes", "IdempotencyCacheBytes"),
+            ("timeout", "FunctionTimeoutSeconds"),
         ],
     )
-    def test_are_those_of_the_template(self, field: str, parameter: str) -> None:
-        assert getattr(Policy(), field) == template.load()["Parameters"][parameter]["Default"]
+    def test_have_the_defaults_of_the_template(self, field: str, parameter: str) -> None:
+        assert getattr(Settings(), field) == template.load()["Parameters"][parameter]["Default"]
 
-    def test_come_from_the_functions_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("IDEMPOTENCY_TTL_SECONDS", "60")
-        monkeypatch.setenv("IDEMPOTENCY_WAIT_LIMIT_SECONDS", "7")
-        monkeypatch.setenv("IDEMPOTENCY_KEY_FORMAT", "uuid")
+    def test_come_from_the_functions_environment(self) -> None:
+        environment = {
+            "IDEMPOTENCY_TTL_SECONDS": "60",
+            "IDEMPOTENCY_WAIT_LIMIT_SECONDS": "7",
+            "IDEMPOTENCY_KEY_FORMAT": "uuid",
+            "IDEMPOTENCY_CACHE_BYTES": "0",
+            "IDEMPOTENCY_FUNCTION_TIMEOUT_SECONDS": "10",
+        }
 
-        policy = Policy()
+        assert Settings.from_environment(environment) == Settings(
+            ttl=60, wait_limit=7, key_format="uuid", cache_bytes=0, timeout=10
+        )
 
-        assert (policy.ttl, policy.wait_limit, policy.key_format) == (60, 7, "uuid")
+    def test_are_read_from_variables_that_the_template_sets(self) -> None:
+        variables = template.load()["Resources"]["ApiFunction"]["Properties"]["Environment"]["Variables"]
+        named = {name for name in variables if name.startswith("IDEMPOTENCY_")} - {"IDEMPOTENCY_TABLE"}
 
-    def test_are_documented_each(self) -> None:
-        assert all(f"\n        {field.name}: " in (Policy.__doc__ or "") for field in fields(Policy))
+        environment = {**dict.fromkeys(named, "99"), "IDEMPOTENCY_KEY_FORMAT": "uuid"}
+
+        assert Settings.from_environment({**environment, "IDEMPOTENCY_FUNCTION_TIMEOUT_SECONDS": "20"}) == Settings(
+            ttl=99, wait_limit=99, cache_bytes=99, timeout=20, key_format="uuid"
+        )
+
+    @pytest.mark.parametrize("value", ["a day", "", "-1", "1.5"])
+    def test_that_are_no_numbers_are_refused_by_name(self, value: str) -> None:
+        with pytest.raises(SettingsError, match=r"^IDEMPOTENCY_TTL_SECONDS is '.*', not a number$"):
+            Settings.from_environment({"IDEMPOTENCY_TTL_SECONDS": value})
+
+    @pytest.mark.parametrize(
+        ("settings", "complaint"),
+        [
+            ({"timeout": 4}, "timeout of 4 s leaves no attempt the 4 s that a step needs"),
+            ({"ttl": 30}, "a time to live of 30 s ends while the operation's lease"),
+            ({"key_format": "guid"}, "keys are of format any or uuid, not 'guid'"),
+        ],
+    )
+    def test_that_contradict_each_other_are_refused(self, settings: dict[str, Any], complaint: str) -> None:
+        with pytest.raises(SettingsError, match=complaint):
+            Settings(**settings)
+
+    @pytest.mark.parametrize("settings", [{"timeout": 5}, {"ttl": 31}])
+    def test_on_the_edge_are_accepted(self, settings: dict[str, Any]) -> None:
+        Settings(**settings)
+
+    @pytest.mark.parametrize(
+        ("policy", "complaint"),
+        [
+            (Policy(lease=4), "the route's lease of 4 s leaves no attempt the 4 s that a step needs"),
+            (Policy(lease=29), "the route's lease of 29 s is longer than the function's timeout of 28 s"),
+            (Policy(ttl=30), "a time to live of 30 s ends while"),
+        ],
+    )
+    def test_refuse_a_policy_that_contradicts_them(self, policy: Policy, complaint: str) -> None:
+        with pytest.raises(SettingsError, match=complaint):
+            Settings().check(policy)
+
+    @pytest.mark.parametrize("policy", [Policy(), Policy(lease=5), Policy(lease=28), Policy(ttl=31)])
+    def test_accept_a_policy_that_fits(self, policy: Policy) -> None:
+        Settings().check(policy)
+
+    def test_are_what_a_policy_does_not_choose(self) -> None:
+        settings, chosen = Settings(), Policy(ttl=60, wait_limit=0, key_format="uuid")
+
+        assert (settings.ttl_of(Policy()), settings.ttl_of(chosen)) == (24 * 3600, 60)
+        assert (settings.wait_limit_of(Policy()), settings.wait_limit_of(chosen)) == (20, 0)
+        assert (settings.key_format_of(Policy()), settings.key_format_of(chosen)) == ("any", "uuid")
+
+    @pytest.mark.parametrize("kind", [Policy, Settings])
+    def test_are_documented_each(self, kind: Any) -> None:
+        assert all(f"\n        {field.name}: " in (kind.__doc__ or "") for field in fields(kind))
 
 
 class TestStores:

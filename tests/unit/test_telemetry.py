@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 import api
-from idempotency.errors import Problem, Retry
+from idempotency.errors import Rejected, Retry
 from idempotency.telemetry import Outcome, Telemetry
 from provisioning import servers
 from tests.clocks import SetClock
@@ -38,7 +38,7 @@ class TestMetrics:
 
         assert metrics_of(capsys) == {outcome.value: 1, f"{outcome.value}Milliseconds": 250}
 
-    def test_count_what_a_request_came_to(
+    def test_count_how_requests_ended(
         self, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         provider = Mock()
@@ -52,7 +52,7 @@ class TestMetrics:
         with pytest.raises(KeyboardInterrupt):  # as a crash does, it ends the function where it stands
             service.post()
         service.post(headers=[JSON, ("Prefer", "wait=2")])
-        assert metrics_of(capsys) == {"TakenOver": 1, "InProgress": 1, "Held": 1, "HeldMilliseconds": 2_000}
+        assert metrics_of(capsys) == {"TakenOver": 1, "InProgress": 1, "Waited": 1, "WaitedMilliseconds": 2_000}
 
         clock.advance(30)
         service.post()
@@ -134,7 +134,7 @@ class TestPrivacy:
             service.post(body, headers=headers)
         service.post({**SERVER, "size": "small"}, headers=headers)
         service.post(key=f"{KEY} swordfish", headers=headers)
-        for error in (Retry("later"), ZeroDivisionError(), Problem("no", "no", status=422)):
+        for error in (Retry("later"), ZeroDivisionError(), Rejected("no", "no", status=422)):
 
             def fail(*_: object, error: Exception = error) -> None:
                 raise error

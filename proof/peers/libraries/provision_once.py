@@ -1,4 +1,4 @@
-"""Ours: the middleware on its route, with its metrics and log keys, as `api.py` has it."""
+"""Ours: the decorator on its route, with its metrics and log keys, as `api.py` has it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,9 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
+from idempotency import Completion, Idempotent, Lifecycle, Operation, Policy, Row, Telemetry
+from idempotency import Settings as Stack
 from idempotency.clock import Clock
-from idempotency.lifecycle import Lifecycle
-from idempotency.idempotent import Idempotent
-from idempotency.operation import Operation
-from idempotency.policy import Policy
-from idempotency.errors import as_problem
-from idempotency.request import Request as StoredRequest
-from idempotency.response import Completion, Row
-from idempotency.telemetry import Telemetry
 from idempotency.store import Store
 from proof.peers.libraries.contract import (
     ROUTE,
@@ -38,11 +32,11 @@ from proof.peers.libraries.rest import Context
 T = TypeVar("T")
 
 _CACHE_BYTES = 8 * 1024 * 1024
-_PYPROJECT = Path(__file__).resolve().parent.parent.parent / "pyproject.toml"
+_PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 
 
 class Steps(Attempt):
-    """The operation that the middleware hands to the route."""
+    """The operation that the decorator hands to the route."""
 
     def __init__(self, operation: Operation, table: str) -> None:
         self._operation = operation
@@ -50,7 +44,7 @@ class Steps(Attempt):
         self.rows: list[Row] = []
 
     def step(self, name: str, call: Callable[[], T]) -> T:
-        return self._operation.step(name, call)
+        return self._operation.step(name, lambda _: call())
 
     def key(self, name: str) -> str:
         return self._operation.derived_id(name)
@@ -67,36 +61,27 @@ class ProvisionOnce(Worker):
         self.emitters = [client.meta.events]
         self._site = site
         self._metrics = cast("Metrics", EphemeralMetrics(namespace="Bench", service="bench"))
-        signals = Telemetry(self._metrics, Logger("bench", stream=StringIO()))
+        telemetry = Telemetry(self._metrics, Logger("bench", stream=StringIO()))
         clock = Clock()
         store = Store(client, site.records, clock)
-        cache_bytes = _CACHE_BYTES if settings.cache else 0
-        self._lifecycle = Lifecycle(store, signals, clock=clock, cache_bytes=cache_bytes)
+        stack = Stack(cache_bytes=_CACHE_BYTES if settings.cache else 0, clock_skew=0, time_for_a_step=0)
         policy = Policy(
-            ttl=settings.ttl,
-            lease=settings.lease,
-            clock_skew=0,
-            guard=0,
-            wait_by_default=settings.hold,
-            recoverable=settings.recoverable,
+            ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.hold, recoverable=settings.recoverable
         )
         self._app = APIGatewayRestResolver()
-        self._app.post(ROUTE, middlewares=[Idempotent(lambda: self._lifecycle, policy=lambda: policy)])(self._route)
-        self._app.exception_handler(Exception)(lambda error: as_problem(error).response())
+        self._idempotent = Idempotent(self._app, telemetry, lambda: Lifecycle(store, telemetry, stack, clock))
+        self._app.post(ROUTE)(self._idempotent(policy)(self._route))
 
     def post(self, request: Request, work: Work) -> Answer:
         return Answer.of(self._resolve(request.event(), work))
 
     def recover(self, work: Work) -> None:
-        now = self._lifecycle.clock.now()
-        for id_ in self._lifecycle.store.due(now):
-            record = self._lifecycle.resume(id_, Policy(), now + 28_000)
-            if record and record.request:
-                self._app.context.update(resumed=record)
-                self._resolve(StoredRequest.unpack(record.request).event(), work)
+        self._work = work
+        for id_ in self._idempotent.lifecycle.due():
+            self._idempotent.resume(id_, Context(28))
 
     def _resolve(self, event: dict[str, Any], work: Work) -> dict[str, Any]:
-        self._app.context.update(work=work)
+        self._work = work
         try:
             return self._app.resolve(event, Context(28))
         finally:
@@ -104,9 +89,9 @@ class ProvisionOnce(Worker):
                 self._metrics.serialize_metric_set()
                 self._metrics.clear_metrics()
 
-    def _route(self) -> Completion:
-        attempt = Steps(self._app.context["operation"], self._site.rows)
-        answer: Answer = self._app.context["work"](attempt)
+    def _route(self, _body: bytes, operation: Operation) -> Completion:
+        attempt = Steps(operation, self._site.rows)
+        answer = self._work(attempt)
         headers = dict(answer.headers)
         content_type = headers.pop("content-type", "application/json")
         return Completion(answer.status, answer.body, headers=headers, rows=attempt.rows, content_type=content_type)

@@ -6,17 +6,13 @@ It is put beside `api.py` in a copy of what was built, see `tests.e2e.variant`; 
 import base64
 import os
 import signal
-from dataclasses import dataclass
 from time import sleep
 from typing import Any, ClassVar
 
 from aws_lambda_powertools.event_handler import Response
 
 import api
-from idempotency.idempotent import Idempotent
-from idempotency.operation import Operation
-from idempotency.errors import Problem, Retry
-from idempotency.response import Completion
+from idempotency import Body, Completion, Operation, Policy, Rejected, Retry
 
 handler = api.handler
 
@@ -24,8 +20,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NOT_ASCII = "é漢🙂"
 
 
-@dataclass(frozen=True)
-class ProbeRequest:
+class ProbeRequest(Body):
     """The body of ``POST /v1/probe``.
 
     Args:
@@ -62,11 +57,10 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@api.app.post("/v1/probe", middlewares=[Idempotent(api.lifecycle, ProbeRequest)])
-def probe() -> Response[Any]:
+@api.app.post("/v1/probe")
+@api.idempotent(Policy())
+def probe(request: ProbeRequest, operation: Operation) -> Response[Any]:
     """Do what the request says of this attempt."""
-    request: ProbeRequest = api.app.context["body"]
-    operation: Operation = api.app.context["operation"]
     sleep(request.seconds)
     match request.attempts[min(operation.attempt, len(request.attempts)) - 1]:
         case "die":
@@ -76,7 +70,7 @@ def probe() -> Response[Any]:
         case "retry":
             raise Retry("Told to fail for now.", retry_after=2)
         case "refuse":
-            raise Problem("probe-refused", f"Told to refuse {operation.id}.", status=403, title="Refused")
+            raise Rejected("probe-refused", f"Told to refuse {operation.id}.", status=403, title="Refused")
     return _answer(request, operation)
 
 
