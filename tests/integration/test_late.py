@@ -5,6 +5,7 @@ winner                            claim ── completes
 """
 
 from contextlib import suppress
+from functools import partial
 from random import Random
 from typing import Any
 
