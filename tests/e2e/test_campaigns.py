@@ -13,9 +13,9 @@ from tests.e2e.campaigns import Campaign, Services
 from tests.e2e.faults import Faults, Rule
 from tools.local.client import Client
 from tools.local.myfunnel import Fault
-from tools.local.recovery import recover
 from tools.local.stack import Stack
-from tools.ops.operations import unfinished
+from tools.ops.recovery import recover
+from tools.ops.unfinished import unfinished
 
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
 NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
