@@ -65,6 +65,7 @@ lint: ## Check style, types, imports, spelling and the template
 	$(SETUP) dev sam
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
+	@.venv/bin/codespell
 	@.venv/bin/mypy
 	@PYTHONPATH=src .venv/bin/lint-imports
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
