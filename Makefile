@@ -4,17 +4,25 @@ SHELL := /bin/sh
 PYTHON3 ?= python3
 SETUP := @$(PYTHON3) tools/setup.py
 RUN := @.venv/bin/python -m
-OPERATIONS := @PYTHONPATH=src .venv/bin/python -m tools.ops.operations
-ENV ?=
-PORT ?= 0
+SAM := .local/sam/bin/sam
+UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
+export SAM_CLI_TELEMETRY := 0
+
+# Only make's own command line aims a command: what the shell happens to hold under these names does not count.
+AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE
+$(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
+ifneq ($(ENV),)
+ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
+$(error there is no environment $(ENV) in samconfig.toml)
+endif
+endif
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup
-setup: ## Make every environment (the other targets make those that they need)
-	$(SETUP) dev sam cloud peers
+##@ Start
 
 .PHONY: demo
 demo: ## Play the story on a local cloud: answers lost, retries, duplicates, a crash
@@ -24,56 +32,18 @@ demo: ## Play the story on a local cloud: answers lost, retries, duplicates, a c
 .PHONY: up
 up: ## Start the local stack and leave it running: make up [PORT=4566]
 	$(SETUP) dev sam cloud
-	$(RUN) tools.local.stack up --port $(PORT)
+	$(RUN) tools.local.stack up --port $(or $(PORT),0)
 
 .PHONY: down
 down: ## Stop the local stack
 	$(SETUP) dev
 	$(RUN) tools.local.stack down
 
-.PHONY: logs
-logs: ## Show the logs of the functions as they come: make logs [ENV=prod]
-	$(SETUP) dev
-	$(RUN) tools.ops.logs --env "$(ENV)"
+.PHONY: setup
+setup: ## Make every environment (the other targets make those that they need)
+	$(SETUP) dev sam cloud peers
 
-.PHONY: token
-token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
-	$(SETUP) dev
-	$(RUN) tools.ops.tokens issue "$(PRINCIPAL)" --env "$(ENV)"
-
-.PHONY: revoke
-revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
-	$(SETUP) dev
-	$(RUN) tools.ops.tokens revoke "$(TOKEN)" --env "$(ENV)"
-
-.PHONY: operations
-operations: ## List the operations that are not finished: make operations [ENV=prod]
-	$(SETUP) dev
-	$(OPERATIONS) list --env "$(ENV)"
-
-.PHONY: recover
-recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
-	$(SETUP) dev
-	$(OPERATIONS) recover --env "$(ENV)"
-
-.PHONY: retry
-retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
-	$(SETUP) dev
-	$(OPERATIONS) retry "$(ID)" --env "$(ENV)"
-
-.PHONY: sam-local
-sam-local: ## Invoke the functions in Docker with each of events/*.json: make sam-local [EVENT=provision | SERVE=1]
-	$(SETUP) dev sam
-	$(RUN) tools.local.sam_local $(EVENT) $(if $(SERVE),--serve)
-
-.PHONY: build
-build: ## Build the artifact
-	$(SETUP) sam
-	@SAM_CLI_TELEMETRY=0 .local/sam/bin/sam build
-
-.PHONY: deploy
-deploy: build ## Deploy to AWS: make deploy ENV=dev
-	@SAM_CLI_TELEMETRY=0 .local/sam/bin/sam deploy --config-env $(or $(ENV),dev)
+##@ Test
 
 .PHONY: test
 test: ## Run all tests
@@ -84,6 +54,74 @@ test: ## Run all tests
 test-unit: ## Run the tests that need no server
 	$(SETUP) dev
 	$(RUN) pytest tests/unit
+
+.PHONY: sam-local
+sam-local: ## Invoke the functions in Docker with each of events/*.json: make sam-local [EVENT=provision | SERVE=1]
+	$(SETUP) dev sam
+	$(RUN) tools.local.sam_local $(EVENT) $(if $(SERVE),--serve)
+
+.PHONY: lint
+lint: ## Check style, types, imports, spelling and the template
+	$(SETUP) dev sam
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/codespell
+	@.venv/bin/mypy
+	@PYTHONPATH=src .venv/bin/lint-imports
+	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
+
+.PHONY: format
+format: ## Bring the code into shape
+	$(SETUP) dev
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+.PHONY: check
+check: test lint ## Run all tests, then lint
+
+##@ Operate
+
+.PHONY: build
+build: ## Build the artifact
+	$(SETUP) sam
+	@$(SAM) build
+
+.PHONY: deploy
+deploy: build ## Deploy to AWS: make deploy ENV=dev
+	@$(SAM) deploy --config-env $(or $(ENV),dev)
+
+.PHONY: token
+token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
+	$(SETUP) dev
+	$(RUN) tools.ops.tokens issue --env "$(ENV)" -- "$(PRINCIPAL)"
+
+.PHONY: revoke
+revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
+	$(SETUP) dev
+	$(RUN) tools.ops.tokens revoke --env "$(ENV)" -- "$(TOKEN)"
+
+.PHONY: unfinished
+unfinished: ## List the operations that are not finished: make unfinished [ENV=prod]
+	$(SETUP) dev
+	$(UNFINISHED) list --env "$(ENV)"
+
+.PHONY: retry
+retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
+	$(SETUP) dev
+	$(UNFINISHED) retry "$(ID)" --env "$(ENV)"
+
+.PHONY: recover
+recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
+	$(SETUP) dev
+	$(UNFINISHED) recover --env "$(ENV)"
+
+.PHONY: logs
+logs: ## Show the logs of the functions as they come: make logs [ENV=prod]
+	$(SETUP) dev sam
+	@$(if $(filter-out local,$(ENV)),,.venv/bin/python -m tools.local.stack exec) \
+		$(SAM) logs --config-env $(or $(ENV),local) --tail
+
+##@ Prove
 
 .PHONY: test-peers
 test-peers: ## Run the tests of the comparison, in the peers' environment
@@ -115,20 +153,4 @@ chaos: ## Kill, hang and cut for a while, and account for every key: make chaos 
 	$(SETUP) dev sam cloud
 	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-.PHONY: lint
-lint: ## Check style, types, imports and the template
-	$(SETUP) dev sam
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
-	@PYTHONPATH=src .venv/bin/lint-imports
-	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .local/sam/bin/sam validate
-
-.PHONY: format
-format: ## Bring the code into shape
-	$(SETUP) dev
-	@.venv/bin/ruff check --fix .
-	@.venv/bin/ruff format .
-
-.PHONY: check
-check: test lint ## Run all tests, then lint
+-include proof/proof.mk

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
+from tools.errors import ToolError
 from tools.local import dynamodb_local as tool
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def dynamodb_local() -> Iterator[str]:
         return
     try:
         server = tool.start()
-    except tool.Unavailable as error:
+    except ToolError as error:
         if "CI" in os.environ:
             raise
         pytest.skip(str(error))

@@ -10,8 +10,6 @@ from typing import Never
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
-from tools.local.dynamodb_local import Unavailable
-
 
 class ToolError(Exception):
     """What a person can do something about; the message says it in one line."""
@@ -25,6 +23,6 @@ def run(command: Callable[[], int | None]) -> Never:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
-    except (ToolError, Unavailable, ClientError, BotoCoreError, HTTPError) as error:
+    except (ToolError, ClientError, BotoCoreError, HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -26,10 +26,10 @@ from tests.e2e.targets import PROVISION, LocalCloud, Tables
 from tools.errors import ToolError
 from tools.local import myfunnel
 from tools.local import stack as local_stack
-from tools.local.dynamodb_local import free_port
-from tools.local.recovery import recover
+from tools.local.processes import free_port
 from tools.local.stack import Stack
-from tools.ops.operations import unfinished
+from tools.ops.recovery import recover
+from tools.ops.unfinished import unfinished
 
 _FUNCTION_TIMEOUT_SECONDS = 8
 _HANG_SECONDS = _FUNCTION_TIMEOUT_SECONDS + 5

@@ -16,9 +16,9 @@ from tests.e2e.faults import Faults
 from tools.errors import ToolError
 from tools.local.client import Client
 from tools.local.myfunnel import Fault
-from tools.local.recovery import recover
 from tools.local.stack import Stack
-from tools.ops.operations import unfinished
+from tools.ops.recovery import recover
+from tools.ops.unfinished import unfinished
 
 pytestmark = pytest.mark.slow
 

@@ -21,6 +21,7 @@ from tests.e2e.in_process import Died, InProcess
 from tests.e2e.probe import probe
 from tests.e2e.targets import LocalCloud, SamLocal, Tables, Target
 from tests.unit.service import restart
+from tools import tokens
 from tools.errors import ToolError
 from tools.local import sam_local as docker
 from tools.local import stack as local_stack
@@ -29,7 +30,6 @@ from tools.local.client import Client
 from tools.local.samconfig import deploy_parameters
 from tools.local.stack import Stack
 from tools.local.tables import create_table
-from tools.ops import tokens
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

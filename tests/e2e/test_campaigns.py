@@ -13,9 +13,9 @@ from tests.e2e.campaigns import Campaign, Services
 from tests.e2e.faults import Faults, Rule
 from tools.local.client import Client
 from tools.local.myfunnel import Fault
-from tools.local.recovery import recover
 from tools.local.stack import Stack
-from tools.ops.operations import unfinished
+from tools.ops.recovery import recover
+from tools.ops.unfinished import unfinished
 
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
 NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
@@ -169,7 +169,7 @@ def test_that_waits_is_listed_and_recovered(
     assert campaign.post(alice).status == 503
 
     [record] = [record for record in unfinished(services.store) if record.id == campaign.record_id]
-    assert (record.attempt, record.last_error) == (1, "Retryable: MyFunnelAPI answered 503.")
+    assert (record.attempt, record.last_error) == (1, "Retry: MyFunnelAPI answered 503.")
     time.sleep(1)
     recover(stack.client("lambda"), stack.recovery_function_name)
 

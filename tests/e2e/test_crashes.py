@@ -16,8 +16,8 @@ from tests.e2e.faults import Faults, Rule, Side
 from tools.errors import ToolError
 from tools.local.client import Answer, Client
 from tools.local.processes import kill_workers
-from tools.local.recovery import recover
 from tools.local.stack import Stack
+from tools.ops.recovery import recover
 
 pytestmark = pytest.mark.slow
 

@@ -1,133 +1,349 @@
-"""What a request costs: calls of DynamoDB, and the capacity that it charges for them."""
+"""What a request costs: every row of the runbook's table, counted on DynamoDB Local."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from random import Random
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
-from idempotency.errors import Problem, Retry
+import api
+import authorizer
+import recovery
 from idempotency.operation import Operation
-from idempotency.policy import Policy, Settings
+from idempotency.response import Completion
 from tests.clocks import SetClock
+from tests.events import Context
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import Worker, created, inserting
+from tests.integration.worker import Run, Worker, created, inserting
+from tests.unit.campaigns import CAMPAIGN, PATH
+from tests.unit.service import SERVER, Api, restart
+from tools import tokens
+from tools.setup import ROOT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_PAGE = ROOT / "docs" / "runbook.md"
+_HEADING = "## What a request costs\n"
+_READS = frozenset({"BatchGetItem", "GetItem", "Query"})
+_DAY = 24 * 3600
+_DIGITS = 5_500_000
+
+
+@dataclass
+class Cost:
+    """What DynamoDB is asked, and what it charges for that."""
+
+    calls: int = 0
+    wru: float = 0
+    rru: float = 0
 
 
 class Meter:
-    """Adds up the capacity that DynamoDB charges a worker for what succeeds."""
+    """Adds up what a client asks of DynamoDB, for the length of a `with` block.
 
-    def __init__(self, worker: Worker) -> None:
-        self.units: Counter[str] = Counter()
-        events = worker.client.meta.events
-        events.register("provide-client-params.dynamodb.*", self._ask)
-        events.register("after-call.dynamodb.*", self._read)
+    Where DynamoDB Local reports no capacity, or another one than DynamoDB charges, another client writes to the item
+    without a change, which is charged by its size. So is a write whose condition fails: it reports nothing. And so is
+    each write of a transaction: DynamoDB Local rounds those to one table up together, DynamoDB one by one.
+    """
 
-    def _ask(self, params: dict[str, Any], **_: object) -> None:
+    def __init__(self, client: DynamoDBClient, other: DynamoDBClient) -> None:
+        self._events = client.meta.events
+        self._other = other
+        self._handlers: dict[str, Callable[..., None]] = {
+            "provide-client-params.dynamodb.*": self._ask,
+            "after-call.dynamodb.*": self._read,
+        }
+        self._cost = Cost()
+
+    def __enter__(self) -> Cost:
+        for event, handler in self._handlers.items():
+            self._events.register(event, handler)
+        return self._cost
+
+    def __exit__(self, *_: object) -> None:
+        for event, handler in self._handlers.items():
+            self._events.unregister(event, handler)
+
+    def _ask(self, params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
         params["ReturnConsumedCapacity"] = "TOTAL"
+        context["asked"] = params
 
-    def _read(self, parsed: dict[str, Any], model: Any, **_: object) -> None:
-        charged = parsed.get("ConsumedCapacity", [])
-        for each in charged if isinstance(charged, list) else [charged]:
-            self.units[model.name] += each["CapacityUnits"]
+    def _read(self, parsed: Any, model: Any, context: dict[str, Any], **_: object) -> None:
+        asked = context["asked"]
+        self._cost.calls += 1
+        if "Error" in parsed:
+            assert parsed["Error"]["Code"] == "ConditionalCheckFailedException"
+            self._cost.wru += self._unchanged(asked)
+        elif model.name in _READS:
+            self._cost.rru += sum(table["CapacityUnits"] for table in _listed(parsed["ConsumedCapacity"]))
+        else:
+            writes = [write for each in asked.get("TransactItems", ()) for write in each.values()]
+            for table in _listed(parsed["ConsumedCapacity"]):
+                written = [write for write in writes if write["TableName"] == table["TableName"]]
+                together = len(written) > 1
+                self._cost.wru += 2 * sum(map(self._unchanged, written)) if together else table["CapacityUnits"]
+
+    def _unchanged(self, write: Any) -> float:
+        key = write.get("Key") or {"id": write["Item"]["id"]}
+        told = self._other.update_item(TableName=write["TableName"], Key=key, ReturnConsumedCapacity="TOTAL")
+        return told["ConsumedCapacity"]["CapacityUnits"]
 
 
-class TestFirstRequest:
-    def test_is_two_writes_of_one_unit(self, worker: NewWorker) -> None:
-        one = worker()
-        meter = Meter(one)
+def _listed(charged: Any) -> list[Any]:
+    return charged if isinstance(charged, list) else [charged]
 
-        one.run()
 
-        assert one.calls == {"UpdateItem": 2}
-        assert meter.units == {"UpdateItem": 2}
+class Bench:
+    """The functions on DynamoDB Local, and the lifecycle alone for what no route of theirs does."""
 
-    def test_with_a_row_is_a_write_and_a_transaction_of_two(self, worker: NewWorker, rows: str) -> None:
-        one = worker()
-        meter = Meter(one)
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        other: DynamoDBClient,
+        worker: NewWorker,
+        rows: str,
+        clock: SetClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        self.api = Api(client)
+        self.monkeypatch = monkeypatch
+        self.worker = worker
+        self.rows = rows
+        self.clock = clock
+        self._client = client
+        self._other = other
 
-        one.run(inserting(rows, "one"))
+    def cost(self, call: Callable[[], Any], status: int = 201) -> Cost:
+        """What a call of the functions costs, which has to be answered so."""
+        with Meter(self._client, self._other) as cost:
+            answer = call()
+        assert getattr(answer, "status", status) == status
+        return cost
 
-        assert one.calls == {"UpdateItem": 1, "TransactWriteItems": 1}
-        # A transaction's write costs double: once to prepare, once to commit.
-        assert meter.units == {"UpdateItem": 1, "TransactWriteItems": 4}
+    def cost_of_run(self, worker: Worker, run: Run = created, **request: Any) -> Cost:
+        """What an operation of the lifecycle alone costs."""
+        with Meter(worker.client, self._other) as cost:
+            worker.run(run, **request)
+        return cost
 
-    @pytest.mark.parametrize("steps", [1, 3])
-    def test_with_steps_is_a_write_more_for_each(self, worker: NewWorker, steps: int) -> None:
+    def cost_while_running(self, **request: Any) -> Cost:
+        """What a duplicate costs that is refused while the first one runs."""
+        duplicate = self.worker()
+
         def run(operation: Operation) -> Response[Any]:
-            for number in range(steps):
-                operation.step(f"step {number}", lambda _: "x" * 100)
+            with Meter(duplicate.client, self._other) as cost:
+                assert duplicate.refused(**request).status == 409
+            costs.append(cost)
             return created(operation)
 
-        one = worker()
-        meter = Meter(one)
+        costs: list[Cost] = []
+        self.worker().run(run)
+        return costs[0]
 
-        one.run(run)
-
-        assert one.calls == {"UpdateItem": 2 + steps}
-        assert meter.units == {"UpdateItem": 2 + steps}
-
-    def test_that_fails_for_now_is_two_writes(self, worker: NewWorker) -> None:
-        def run(_: Operation) -> Response[Any]:
-            raise Retry("later")
-
-        one = worker()
-
-        one.run(run)
-
-        assert one.calls == {"UpdateItem": 2}
-
-    def test_of_an_expired_record_is_a_write_more(self, worker: NewWorker, clock: SetClock) -> None:
-        one = worker()
-        one.run()
-        clock.advance(Settings().ttl)
-        one.calls.clear()
-
-        one.run()
-
-        assert one.calls == {"UpdateItem": 2, "PutItem": 1}
-
-    def test_that_recovery_could_finish_pays_for_its_place_in_the_index(self, worker: NewWorker) -> None:
-        one = worker()
-        meter = Meter(one)
-
-        one.run(policy=Policy(recoverable=True))
-
-        # Into the index with the claim, out of it with the completion.
-        assert one.calls == {"UpdateItem": 2}
-        assert meter.units == {"UpdateItem": 4}
+    def get_token(self) -> dict[str, Any]:
+        """Have the authorizer look a token up."""
+        token = tokens.issue(self._other, self.rows, "alice")
+        arn = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/dev/GET/"
+        event = {"type": "TOKEN", "authorizationToken": f"Bearer {token}", "methodArn": arn}
+        said: dict[str, Any] = authorizer.handler(event, Context())
+        assert said["principalId"] == "alice"
+        return said
 
 
-class TestReplay:
-    def test_is_one_write_that_fails_and_no_read(self, worker: NewWorker) -> None:
-        worker().run()
-        other = worker()
-        meter = Meter(other)
+@pytest.fixture
+def bench(
+    new_client: Callable[[], DynamoDBClient],
+    owner: DynamoDBClient,
+    worker: NewWorker,
+    records: str,
+    rows: str,
+    clock: SetClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Bench]:
+    """The functions, just started; the services behind them do as they are told."""
+    client = new_client()
+    funnels = Mock(create=Mock(return_value={"id": "f-1", "hostname": "f-1.myfunnel.example"}))
+    for module in (api, authorizer):
+        monkeypatch.setattr(module, "dynamodb", client)
+    monkeypatch.setattr(api, "funnels", lambda: funnels)
+    monkeypatch.setattr(api, "dns", lambda: Mock(route=Mock(return_value=None)))
+    monkeypatch.setenv("IDEMPOTENCY_TABLE", records)
+    monkeypatch.setenv("RESOURCES_TABLE", rows)
+    monkeypatch.setenv("TOKENS_TABLE", rows)  # nothing else is in it, and both have the same key
+    restart()
+    yield Bench(client, owner, worker, rows, clock, monkeypatch)
+    restart()
+    client.close()
 
-        assert other.run().replayed
-        assert other.calls == {"UpdateItem": 1}
-        assert meter.units == {}
 
-    def test_from_the_cache_is_nothing(self, worker: NewWorker) -> None:
-        one = worker(cache_bytes=100_000)
-        one.run()
-        one.calls.clear()
+def _server(bench: Bench) -> Cost:
+    return bench.cost(bench.api.post)
 
-        assert one.run().replayed
-        assert one.calls == {}
 
-    @pytest.mark.parametrize("body", [b'{"n":1}', b'{"n":2}'], ids=["running", "another request"])
-    def test_refused_is_one_write_that_fails(self, worker: NewWorker, body: bytes) -> None:
-        def run(operation: Operation) -> Response[Any]:
-            refused.append(other.refused(body=body))
-            return created(operation)
+def _campaign(bench: Bench) -> Cost:
+    return bench.cost(lambda: bench.api.post(CAMPAIGN, path=PATH))
 
-        refused: list[Problem] = []
-        other = worker()
 
-        worker().run(run)
+def _plain(bench: Bench) -> Cost:
+    return bench.cost_of_run(bench.worker())
 
-        assert other.calls == {"UpdateItem": 1}
-        assert [problem.status for problem in refused] in ([409], [422])
+
+def _with_a_row(bench: Bench) -> Cost:
+    return bench.cost_of_run(bench.worker(), inserting(bench.rows, "one"))
+
+
+def _with_steps(bench: Bench) -> Cost:
+    def run(operation: Operation) -> Response[Any]:
+        for number in range(3):
+            operation.step(f"step {number}", lambda *_: "x" * 100)
+        return created(operation)
+
+    return bench.cost_of_run(bench.worker(), run)
+
+
+def _replay_from_the_table(bench: Bench) -> Cost:
+    bench.api.post()
+    restart()
+    return bench.cost(bench.api.post)
+
+
+def _replay_from_the_cache(bench: Bench) -> Cost:
+    bench.api.post()
+    return bench.cost(bench.api.post)
+
+
+def _running(bench: Bench) -> Cost:
+    return bench.cost_while_running()
+
+
+def _other_request(bench: Bench) -> Cost:
+    bench.api.post()
+    restart()
+    return bench.cost(lambda: bench.api.post({**SERVER, "size": "small"}), 422)
+
+
+def _other_request_in_the_cache(bench: Bench) -> Cost:
+    bench.api.post()
+    return bench.cost(lambda: bench.api.post({**SERVER, "size": "small"}), 422)
+
+
+def _held(bench: Bench) -> Cost:
+    return bench.cost_while_running(wait=2)
+
+
+def _released(bench: Bench) -> Cost:
+    with bench.monkeypatch.context() as patch:
+        patch.setattr(api, "provider", Mock(side_effect=ZeroDivisionError))
+        return bench.cost(bench.api.post, 500)
+
+
+def _retried(bench: Bench) -> Cost:
+    _released(bench)
+    return bench.cost(bench.api.post)
+
+
+def _expired(bench: Bench) -> Cost:
+    bench.worker().run()
+    bench.clock.advance(_DAY)
+    return bench.cost_of_run(bench.worker())
+
+
+def _noise(_: Operation) -> Response[Any]:
+    return Completion(200, Random(1).randbytes(_DIGITS // 2).hex(), content_type="text/plain")
+
+
+def _large(bench: Bench) -> Cost:
+    return bench.cost_of_run(bench.worker(), _noise)
+
+
+def _replay_of_large(bench: Bench) -> Cost:
+    bench.worker().run(_noise)
+    return bench.cost_of_run(bench.worker())
+
+
+def _one_letter(bench: Bench) -> Cost:
+    return bench.cost_of_run(bench.worker(), lambda _: Completion(200, "a" * _DIGITS, content_type="text/plain"))
+
+
+def _get(bench: Bench) -> Cost:
+    path = f"/v1/servers/{json.loads(bench.api.post().body)['id']}"
+    return bench.cost(lambda: bench.api.get(path, resource="/v1/servers/{id}"), 200)
+
+
+def _token(bench: Bench) -> Cost:
+    return bench.cost(bench.get_token)
+
+
+def _idle_recovery(bench: Bench) -> Cost:
+    return bench.cost(lambda: recovery.handler({}, Context()))
+
+
+_COUNTED = {
+    "`POST /v1/servers/provision`": _server,
+    "`POST /v1/campaigns`": _campaign,
+    "an operation without rows, not recoverable": _plain,
+    "the same, with a row": _with_a_row,
+    "the same, with three steps": _with_steps,
+    "the same, with an expired record in its way": _expired,
+    "the same, with an answer of 5,500,000 times one letter": _one_letter,
+    "the same, with an answer of 5,500,000 random hexadecimal digits": _large,
+    "the replay of that answer": _replay_of_large,
+    "replay, from the table": _replay_from_the_table,
+    "replay, from the cache": _replay_from_the_cache,
+    "409": _running,
+    "held for 2 s, then 409": _held,
+    "422, from the table": _other_request,
+    "422, from the cache": _other_request_in_the_cache,
+    "a server that fails for now": _released,
+    "the retry after it": _retried,
+    "`GET /v1/servers/{id}`": _get,
+    "a token that the gateway has not cached": _token,
+    "a minute of recovery with nothing due": _idle_recovery,
+}
+
+
+def table() -> dict[str, dict[str, str]]:
+    """The page's table: by request, its cells by column."""
+    lines = _PAGE.read_text().partition(_HEADING)[2].partition("\n## ")[0].splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {row[0]: dict(zip(map(str.lower, head), row, strict=True)) for row in rows}
+
+
+def agrees(cell: str, counted: float) -> bool:
+    """Whether a cell says what was counted; an empty one says nothing at all."""
+    told, _, number = cell.rpartition(" ")
+    said = float(number.replace(",", "") or 0)
+    match told:
+        case "":
+            return counted == said
+        case "about":
+            return counted == pytest.approx(said, rel=0.2)
+        case "at most":
+            return counted <= said
+    raise ValueError(f"{cell!r} is no number")
+
+
+def test_every_row_of_the_page_is_counted() -> None:
+    assert list(table()) == list(_COUNTED)
+
+
+@pytest.mark.parametrize("row", _COUNTED)
+def test_a_request_costs_what_the_page_says(row: str, bench: Bench) -> None:
+    said = table()[row]
+
+    cost = _COUNTED[row](bench)
+
+    for column in fields(cost):
+        assert agrees(said[column.name], getattr(cost, column.name)), (column.name, said, cost)
+
+
+@pytest.mark.parametrize("cell", ["", "2", "about 8", "at most 4"])
+def test_a_cell_that_is_wrong_is_told(cell: str) -> None:
+    assert not agrees(cell, 5)

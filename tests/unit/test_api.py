@@ -485,13 +485,13 @@ class TestGet:
 
         assert (answer.status, answer.json) == (200, server)
 
-    def test_hides_anothers_as_if_there_were_none(self, service: Api) -> None:
+    def test_hides_those_of_others_as_if_there_were_none(self, service: Api) -> None:
         id_ = service.post().json["id"]
 
-        anothers, unknown = self.get(service, id_, "bob"), self.get(service, "srv-0", "bob")
+        foreign, unknown = self.get(service, id_, "bob"), self.get(service, "srv-0", "bob")
 
-        assert (anothers.status, anothers.problem) == (unknown.status, unknown.problem) == (404, "not-found")
-        assert anothers.body.replace(id_.encode(), b"srv-0") == unknown.body
+        assert (foreign.status, foreign.problem) == (unknown.status, unknown.problem) == (404, "not-found")
+        assert foreign.body.replace(id_.encode(), b"srv-0") == unknown.body
 
     def test_needs_no_key_and_stores_none(self, service: Api) -> None:
         assert self.get(service, "srv-0").status == 404

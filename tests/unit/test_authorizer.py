@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 import authorizer
 from tests.events import Context
 from tests.unit.service import scan
-from tools.ops import tokens
+from tools import tokens
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

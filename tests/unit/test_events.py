@@ -10,7 +10,7 @@ import pytest
 import authorizer
 from tests.events import Answer, Context
 from tests.unit.service import Api
-from tools.ops import tokens
+from tools import tokens
 from tools.setup import ROOT
 
 if TYPE_CHECKING:

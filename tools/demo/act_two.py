@@ -13,8 +13,8 @@ from tools.local.client import Answer, Client
 from tools.local.myfunnel import Control, Fault, Funnel
 from tools.local.neighbours import ZONE
 from tools.local.processes import kill_workers
-from tools.local.recovery import recover
 from tools.local.stack import Stack
+from tools.ops.recovery import recover
 from tools.progress import task
 
 _PATH = "/v1/campaigns"

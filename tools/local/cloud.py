@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.errors import ToolError
 from tools.local.aws import REGION
-from tools.local.processes import end_group, is_running, start_detached
+from tools.local.processes import HOST, end_group, free_port, is_running, start_detached, wait_until_listening
 from tools.setup import ENVIRONMENTS
 
-_HOST = "127.0.0.1"
 _NAME = "ministack"
 _START_TIMEOUT_SECONDS = 60
 
@@ -38,7 +33,7 @@ class Cloud:
     @property
     def endpoint_url(self) -> str:
         """Where SDKs find it."""
-        return f"http://{_HOST}:{self.port}"
+        return f"http://{HOST}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -76,7 +71,7 @@ def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = 
         ToolError: if the port is taken, or the cloud does not come up; then nothing is left behind.
     """
     stop(home)
-    port = _available(port)
+    port = free_port(port)
     scratch = home / "tmp"
     scratch.mkdir(parents=True)
     with (home / "cloud.log").open("wb") as log:
@@ -90,7 +85,7 @@ def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = 
     cloud = Cloud(process.pid, port)
     try:
         (home / "cloud.json").write_text(json.dumps(asdict(cloud)))
-        _wait_until_ready(process, cloud, home / "cloud.log")
+        wait_until_listening(process, port, "the local cloud", seconds=_START_TIMEOUT_SECONDS, log=home / "cloud.log")
     except BaseException:
         stop(home)
         raise
@@ -123,32 +118,10 @@ def _environment(port: int, scratch: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
     return {
         **inherited,
-        "BIND_HOST": _HOST,
+        "BIND_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "LAMBDA_EXECUTOR": "local",
         "MINISTACK_REGION": REGION,
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(scratch),
     }
-
-
-def _available(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError as error:
-            raise ToolError(f"port {port} is taken; choose another, or leave PORT out for a free one") from error
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], cloud: Cloud, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            last_line = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
-            raise ToolError(f"the local cloud ended at once (exit {process.returncode}): {last_line}")
-        with suppress(OSError), socket.create_connection((_HOST, cloud.port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise ToolError(f"the local cloud did not answer on port {cloud.port} within {_START_TIMEOUT_SECONDS} s")

@@ -33,11 +33,10 @@ from typing import Any, ClassVar
 import urllib3
 
 from tools.errors import ToolError, run
-from tools.local.processes import end_group, is_running, start_detached
+from tools.local.processes import HOST, end_group, is_running, start_detached
 from tools.setup import ROOT
 
 TOKEN = "local-myfunnel-token"
-_HOST = "127.0.0.1"
 _NAME = "tools.local.myfunnel"
 _PID_FILE = "myfunnel.pid"
 
@@ -244,7 +243,7 @@ def server(service: MyFunnel, port: int = 0) -> ThreadingHTTPServer:
         service: what it serves.
         port: where to listen; 0 for a free port.
     """
-    return _Server((_HOST, port), type("Handler", (_Handler,), {"service": service}))
+    return _Server((HOST, port), type("Handler", (_Handler,), {"service": service}))
 
 
 @contextmanager
@@ -253,7 +252,7 @@ def serving(service: MyFunnel) -> Iterator[str]:
     with server(service) as listening:
         threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
         try:
-            yield f"http://{_HOST}:{listening.server_address[1]}"
+            yield f"http://{HOST}:{listening.server_address[1]}"
         finally:
             listening.shutdown()
 
@@ -340,7 +339,7 @@ def main() -> int:
     except (OSError, OverflowError) as error:
         raise ToolError(f"port {options.port} cannot be listened on: {error}") from error
     with listening:
-        print(f"http://{_HOST}:{listening.server_address[1]}", flush=True)
+        print(f"http://{HOST}:{listening.server_address[1]}", flush=True)
         listening.serve_forever()
     return 0
 

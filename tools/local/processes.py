@@ -1,15 +1,19 @@
-"""Processes of this machine."""
+"""Processes and ports of this machine."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from tools.errors import ToolError
+
+HOST = "127.0.0.1"
 # Kept, since Python takes a process whose object is gone before it has ended for a mistake.
 _detached: list[subprocess.Popen[bytes]] = []
 
@@ -25,6 +29,51 @@ def start_detached(command: list[str], log: IO[bytes], **options: Any) -> subpro
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True, **options)
     _detached.append(process)
     return process
+
+
+def free_port(wanted: int = 0) -> int:
+    """A port of the loopback interface on which nothing listens.
+
+    Args:
+        wanted: the port, if it has to be a certain one.
+
+    Raises:
+        ToolError: if that one is taken.
+    """
+    with socket.socket() as probe:
+        # What an ended server leaves behind for a minute does not keep the next one from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except (OSError, OverflowError) as error:
+            raise ToolError(f"port {wanted} cannot be listened on: {error}") from error
+        return int(probe.getsockname()[1])
+
+
+def wait_until_listening(
+    process: subprocess.Popen[bytes], port: int, name: str, *, seconds: float, log: Path | None = None
+) -> None:
+    """Wait until a process listens on its port.
+
+    Args:
+        process: the process.
+        port: the port.
+        name: what the process is called in an error.
+        seconds: how long to wait.
+        log: the file of its output, whose last line tells why it ended.
+
+    Raises:
+        ToolError: if it ends, or does not listen in time.
+    """
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            return
+        time.sleep(0.05)
+    if process.returncode is None:
+        raise ToolError(f"{name} did not listen on port {port} within {seconds} s")
+    said = log.read_text(errors="replace").strip().splitlines() if log else []
+    raise ToolError(": ".join([f"{name} ended before it listened (exit {process.returncode})", *said[-1:]]))
 
 
 def is_running(pid: int, name: str) -> bool:

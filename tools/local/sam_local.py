@@ -9,15 +9,12 @@ Needs Docker, and Java 17 with npm for DynamoDB Local.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import shlex
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,17 +23,18 @@ from typing import Any
 
 import yaml
 
+from tools import tokens
 from tools.errors import ToolError, run
 from tools.local import dynamodb_local, stack, template
 from tools.local.aws import REGION, local_client
+from tools.local.processes import HOST, free_port, wait_until_listening
 from tools.local.tables import create_table
-from tools.ops import tokens
 from tools.progress import console, task
 from tools.setup import ENVIRONMENTS, ROOT
 
 EVENTS = ROOT / "events"
 # The name by which a container knows its host.
-_HOST = "host.docker.internal"
+_HOST_IN_DOCKER = "host.docker.internal"
 _TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
 _START_TIMEOUT_SECONDS = 90
 
@@ -88,7 +86,7 @@ class SamLocal:
         Raises:
             ToolError: if it does not come up.
         """
-        port = dynamodb_local.free_port()
+        port = free_port()
         command = self._command("start-api", "--port", str(port), "--warm-containers", "EAGER")
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -101,8 +99,8 @@ class SamLocal:
                 start_new_session=True,
             )
         try:
-            _wait_until_listening(process, port, log)
-            yield f"http://127.0.0.1:{port}"
+            wait_until_listening(process, port, "sam local start-api", seconds=_START_TIMEOUT_SECONDS, log=log)
+            yield f"http://{HOST}:{port}"
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
@@ -112,7 +110,7 @@ class SamLocal:
         return [
             *(str(ENVIRONMENTS["sam"] / "bin" / "sam"), "local", action, *arguments),
             *("--template", os.path.relpath(self.template, ROOT), "--skip-pull-image"),
-            *("--add-host", f"{_HOST}:host-gateway"),
+            *("--add-host", f"{_HOST_IN_DOCKER}:host-gateway"),
             *("--parameter-overrides", f"Architecture={architecture}", *self.parameters),
         ]
 
@@ -128,8 +126,7 @@ def ready(
         variant: makes of what was built what is run instead.
 
     Raises:
-        ToolError: if Docker does not answer.
-        dynamodb_local.Unavailable: if DynamoDB Local cannot be started.
+        ToolError: if Docker does not answer, or DynamoDB Local cannot be started.
     """
     _require_docker()
     with dynamodb_local.running() as server:
@@ -150,7 +147,7 @@ def ready(
 def _adapt(built: dict[str, Any], port: int) -> None:
     # sam local passes on no other variables than a template declares, and knows no aliases.
     variables = built["Globals"]["Function"]["Environment"]["Variables"]
-    variables["AWS_ENDPOINT_URL_DYNAMODB"] = f"http://{_HOST}:{port}"
+    variables["AWS_ENDPOINT_URL_DYNAMODB"] = f"http://{_HOST_IN_DOCKER}:{port}"
     authorizers = built["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
     authorizers["BearerToken"]["FunctionArn"] = {"Fn::GetAtt": ["AuthorizerFunction", "Arn"]}
 
@@ -173,16 +170,6 @@ def _require_docker() -> None:
         raise ToolError("docker is not on PATH: sam local runs the functions in it") from None
     if answer.returncode:
         raise ToolError("no Docker engine answers (is it started? is DOCKER_HOST set?)")
-
-
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.1)
-    last_line = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
-    raise ToolError(f"sam local start-api did not come up: {last_line}")
 
 
 def _play(local: SamLocal, names: Sequence[str]) -> None:

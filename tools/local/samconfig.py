@@ -19,8 +19,8 @@ def deploy_parameters(environment: str) -> dict[str, Any]:
     """
     config = tomllib.loads(SAMCONFIG.read_text())
     try:
-        parameters: dict[str, Any] = config[environment]["deploy"]["parameters"]
-    except KeyError:
+        commands = config[environment]
+        return {**commands["global"]["parameters"], **commands["deploy"]["parameters"]}
+    except (KeyError, TypeError):
         known = ", ".join(name for name in config if name != "version")
         raise ToolError(f"there is no environment {environment} in samconfig.toml (there are: {known})") from None
-    return parameters

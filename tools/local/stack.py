@@ -2,6 +2,7 @@
 
 python -m tools.local.stack up [--port N]      left running until `down`; described in .local/stack.json
 python -m tools.local.stack down
+python -m tools.local.stack exec COMMAND …     runs a command whose AWS tools meet this cloud, and no other
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import yaml
 
+from tools import tokens
 from tools.errors import ToolError, run
 from tools.local import cloud as local_cloud
 from tools.local import gateway, neighbours, template
 from tools.local.aws import REGION, local_client
 from tools.local.cloud import Cloud
 from tools.local.samconfig import SAMCONFIG, deploy_parameters
-from tools.ops import tokens
 from tools.progress import console, task
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
@@ -77,9 +78,15 @@ def load() -> Stack:
     Raises:
         ToolError: if there is none.
     """
-    if local_cloud.find(HOME) is None or not _DESCRIPTION.exists():
-        raise ToolError("the local stack is not up: run `make up`")
+    _find()
     return Stack(**json.loads(_DESCRIPTION.read_text()))
+
+
+def _find() -> Cloud:
+    cloud = local_cloud.find(HOME)
+    if cloud is None or not _DESCRIPTION.exists():
+        raise ToolError("the local stack is not up: run `make up`")
+    return cloud
 
 
 def build() -> Path:
@@ -235,15 +242,36 @@ def down() -> None:
     console.print("stopped" if stopped else "nothing was running")
 
 
+def execute(command: Sequence[str]) -> Never:
+    """Become a command whose AWS tools meet the local cloud, and no other.
+
+    Raises:
+        ToolError: if the local stack is not up, or the command cannot be run.
+    """
+    try:
+        os.execvpe(command[0], list(command), _find().environment)  # noqa: S606 - no shell is wanted
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror}") from error
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Start and stop the local stack.")
-    parser.add_argument("action", choices=["up", "down"])
-    parser.add_argument("--port", type=int, default=0, help="where the cloud listens (default: a free port)")
+    parser = argparse.ArgumentParser(description="Start, stop and use the local stack.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    starting = actions.add_parser("up", help="start the stack, and leave it running")
+    starting.add_argument("--port", type=int, default=0, help="where the cloud listens (default: a free port)")
+    actions.add_parser("down", help="stop it")
+    executing = actions.add_parser("exec", help="run a command whose AWS tools meet this cloud, and no other")
+    executing.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    if arguments.action == "up":
-        up(arguments.port)
-    else:
-        down()
+    match arguments.action:
+        case "up":
+            up(arguments.port)
+        case "down":
+            down()
+        case "exec":
+            if not arguments.command:
+                executing.error("which command?")
+            execute(arguments.command)
 
 
 if __name__ == "__main__":

@@ -1,73 +1,24 @@
-"""Bearer tokens: issued and shown once, stored as their SHA-256 only.
+"""Issue bearer tokens, each shown once, and revoke them.
 
     python -m tools.ops.tokens issue PRINCIPAL [--env ENV] [--days N]
     python -m tools.ops.tokens revoke TOKEN [--env ENV]
 
-Without --env: on the local stack.
+Without --env: on the local stack. A token may begin with a hyphen: then write -- before it.
 """
 
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
-import time
-from hashlib import sha256
-from typing import TYPE_CHECKING
 
+from tools import tokens
 from tools.errors import ToolError, run
 from tools.ops import environments
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-_SECONDS_PER_DAY = 24 * 3600
-DEFAULT_DAYS = 90
-
-
-def issue(dynamodb: DynamoDBClient, table: str, principal: str, days: float = DEFAULT_DAYS) -> str:
-    """Make a token of 256 random bits, and store its hash.
-
-    Args:
-        dynamodb: a client.
-        table: the table of tokens.
-        principal: who the token stands for.
-        days: how long it is valid.
-    """
-    token = secrets.token_urlsafe(32)
-    put(dynamodb, table, token, principal, days)
-    return token
-
-
-def put(dynamodb: DynamoDBClient, table: str, token: str, principal: str, days: float = DEFAULT_DAYS) -> None:
-    """Store a token's hash; arguments as for `issue`."""
-    expires_at = int(time.time() + days * _SECONDS_PER_DAY)
-    dynamodb.put_item(
-        TableName=table,
-        Item={"id": {"S": _hash(token)}, "principal": {"S": principal}, "expires_at": {"N": str(expires_at)}},
-    )
-
-
-def revoke(dynamodb: DynamoDBClient, table: str, token: str) -> None:
-    """Revoke a token; what the gateway has cached of it lasts 300 s more.
-
-    Raises:
-        ToolError: if there is no such token.
-    """
-    try:
-        dynamodb.update_item(
-            TableName=table,
-            Key={"id": {"S": _hash(token)}},
-            UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :now)",
-            ConditionExpression="attribute_exists(id)",
-            ExpressionAttributeValues={":now": {"N": str(int(time.time()))}},
-        )
-    except dynamodb.exceptions.ConditionalCheckFailedException:
-        raise ToolError("there is no such token") from None
-
-
-def _hash(token: str) -> str:
-    return sha256(token.encode()).hexdigest()
+_MISSING = {
+    "issue": "whose? For example: make token PRINCIPAL=alice",
+    "revoke": "which? For example: make revoke TOKEN=…",
+}
 
 
 def main() -> None:
@@ -75,17 +26,17 @@ def main() -> None:
     parser.add_argument("action", choices=["issue", "revoke"])
     parser.add_argument("subject", metavar="PRINCIPAL|TOKEN")
     parser.add_argument("--env", help="environment in samconfig.toml (default: the local stack)")
-    parser.add_argument("--days", type=float, default=DEFAULT_DAYS, help="how long a token is valid (default: 90)")
+    parser.add_argument("--days", type=float, default=tokens.DEFAULT_DAYS, help="how long it is valid (default: 90)")
     arguments = parser.parse_args()
     if not arguments.subject:
-        raise ToolError("whose? For example: make token PRINCIPAL=alice")
+        raise ToolError(_MISSING[arguments.action])
     environment = environments.find(arguments.env)
     dynamodb, table = environment.client("dynamodb"), environment.outputs["TokensTable"]
     if arguments.action == "revoke":
-        revoke(dynamodb, table, arguments.subject)
+        tokens.revoke(dynamodb, table, arguments.subject)
         print("revoked", file=sys.stderr)
     else:
-        print(issue(dynamodb, table, arguments.subject, arguments.days))
+        print(tokens.issue(dynamodb, table, arguments.subject, arguments.days))
         print("shown once: only its hash is stored", file=sys.stderr)
 
 

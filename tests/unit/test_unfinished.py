@@ -16,9 +16,9 @@ from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.unit.campaigns import CAMPAIGN, Campaigns
 from tools.errors import ToolError
-from tools.local.recovery import recover
-from tools.ops import environments, operations
+from tools.ops import environments, unfinished
 from tools.ops.environments import Environment
+from tools.ops.recovery import recover
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -38,7 +38,7 @@ def environment(
     clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery)}
     outputs = {"IdempotencyTable": "IdempotencyTable", "RecoveryFunctionName": "recovery"}
     monkeypatch.setattr(environments, "find", lambda _: Environment(outputs, clients.__getitem__))
-    monkeypatch.setattr(operations, "_clock", clock)
+    monkeypatch.setattr(unfinished, "_clock", clock)
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -56,8 +56,8 @@ def stuck(campaigns: Campaigns, clock: SetClock) -> list[str]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["operations", *arguments])
-    operations.main()
+    monkeypatch.setattr(sys, "argv", ["unfinished", *arguments])
+    unfinished.main()
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -110,7 +110,7 @@ class TestRetry:
         assert campaigns.recover() == {"taken_up": 1, "completed": 1}
 
     @pytest.mark.parametrize(
-        ("prefix", "message"), [("", "which?"), ("zz", "no unfinished operations"), ("PARKED", "is running, or due")]
+        ("prefix", "message"), [("zz", "no unfinished operations"), ("PARKED", "is running, or due")]
     )
     def test_of_anything_else_says_what_is_wrong(
         self, stuck: list[str], clock: SetClock, prefix: str, message: str
@@ -120,7 +120,13 @@ class TestRetry:
             self.run_by_another(prefix, clock)
 
         with pytest.raises(ToolError, match=message):
-            operations.retry(api.idempotent.lifecycle.store, prefix)
+            unfinished.retry(api.idempotent.lifecycle.store, prefix)
+
+    def test_of_none_asks_which_before_it_looks_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(environments, "find", Mock(side_effect=AssertionError))
+
+        with pytest.raises(ToolError, match=r"which\?"):
+            run(monkeypatch, "retry", "")
 
     def test_of_more_than_one_is_none(self, campaigns: Campaigns) -> None:
         campaigns.myfunnel_fails(times=None)
@@ -130,7 +136,7 @@ class TestRetry:
         common = max(digits, key=digits.count)
 
         with pytest.raises(ToolError, match=f"{digits.count(common)} unfinished operations"):
-            operations.retry(api.idempotent.lifecycle.store, common)
+            unfinished.retry(api.idempotent.lifecycle.store, common)
 
         assert all(record["lease_until"] < PARKED_UNTIL for record in campaigns.api.records)
 

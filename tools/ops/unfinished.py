@@ -1,8 +1,8 @@
 """Operations that are not finished, and what an operator can do about them.
 
-    python -m tools.ops.operations list [--env ENV]
-    python -m tools.ops.operations recover [--env ENV]
-    python -m tools.ops.operations retry ID [--env ENV]
+    python -m tools.ops.unfinished list [--env ENV]
+    python -m tools.ops.unfinished recover [--env ENV]
+    python -m tools.ops.unfinished retry ID [--env ENV]
 
 Without --env: on the local stack. `src` is on PYTHONPATH.
 """
@@ -20,9 +20,9 @@ from idempotency.record import PARKED_UNTIL, Record, Status
 from idempotency.request import Request
 from idempotency.store import Store
 from tools.errors import ToolError, run
-from tools.local.recovery import recover
 from tools.ops import environments
 from tools.ops.environments import Environment
+from tools.ops.recovery import recover
 
 _SHOWN_DIGITS = 12
 _clock = Clock()
@@ -44,8 +44,6 @@ def retry(store: Store, prefix: str) -> Record:
     Raises:
         ToolError: if it is not one unfinished operation, or it is running.
     """
-    if not prefix:
-        raise ToolError("which? For example: make retry ID=1f0c; make operations lists them")
     records = [record for record in unfinished(store) if record.id.startswith(prefix)]
     if len(records) != 1:
         raise ToolError(f"{len(records) or 'no'} unfinished operations have an id that begins with {prefix}")
@@ -100,6 +98,8 @@ def main() -> None:
     parser.add_argument("id", nargs="?", default="", help="the first digits of the operation's id (retry)")
     parser.add_argument("--env", help="environment in samconfig.toml (default: the local stack)")
     arguments = parser.parse_args()
+    if arguments.action == "retry" and not arguments.id:
+        raise ToolError("which? For example: make retry ID=1f0c; make unfinished lists them")
     environment = environments.find(arguments.env)
     console = Console(highlight=False)
     match arguments.action:

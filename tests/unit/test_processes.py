@@ -1,0 +1,65 @@
+"""Ports and processes of this machine, as the local cloud needs them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tools.errors import ToolError
+from tools.local.processes import HOST, free_port, wait_until_listening
+
+
+@contextmanager
+def python(code: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process for the length of a `with` block."""
+    with log.open("wb") as output, subprocess.Popen([sys.executable, "-c", code], stderr=output) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_port_that_is_taken_is_refused_by_its_number() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        taken = server.getsockname()[1]
+
+        with pytest.raises(ToolError, match=f"port {taken} cannot be listened on"):
+            free_port(taken)
+
+    assert free_port(taken) == taken
+
+
+def test_waiting_ends_as_soon_as_a_process_listens(tmp_path: Path) -> None:
+    port = free_port()
+    code = f"import socket, time; server = socket.create_server(({HOST!r}, {port})); time.sleep(60)"
+
+    with python(code, tmp_path / "log") as process:
+        wait_until_listening(process, port, "it", seconds=30)
+
+        socket.create_connection((HOST, port)).close()
+
+
+def test_a_process_that_ends_is_told_with_the_last_that_it_said(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    with (
+        python("raise SystemExit('no such thing')", log) as process,
+        pytest.raises(ToolError, match=r"^it ended before it listened \(exit 1\): no such thing$"),
+    ):
+        wait_until_listening(process, free_port(), "it", seconds=30, log=log)
+
+
+def test_a_process_that_never_listens_is_told_too(tmp_path: Path) -> None:
+    port = free_port()
+
+    with (
+        python("import time; time.sleep(60)", tmp_path / "log") as process,
+        pytest.raises(ToolError, match=rf"^it did not listen on port {port} within 0.1 s$"),
+    ):
+        wait_until_listening(process, port, "it", seconds=0.1)

@@ -1,0 +1,61 @@
+"""Bearer tokens: stored as their SHA-256 only, in the table of the stack that they are for."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from tools.errors import ToolError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_SECONDS_PER_DAY = 24 * 3600
+DEFAULT_DAYS = 90
+
+
+def issue(dynamodb: DynamoDBClient, table: str, principal: str, days: float = DEFAULT_DAYS) -> str:
+    """Make a token of 256 random bits, and store its hash.
+
+    Args:
+        dynamodb: a client.
+        table: the table of tokens.
+        principal: who the token stands for.
+        days: how long it is valid.
+    """
+    token = secrets.token_urlsafe(32)
+    put(dynamodb, table, token, principal, days)
+    return token
+
+
+def put(dynamodb: DynamoDBClient, table: str, token: str, principal: str, days: float = DEFAULT_DAYS) -> None:
+    """Store a token's hash; arguments as for `issue`."""
+    expires_at = int(time.time() + days * _SECONDS_PER_DAY)
+    dynamodb.put_item(
+        TableName=table,
+        Item={"id": {"S": _hash(token)}, "principal": {"S": principal}, "expires_at": {"N": str(expires_at)}},
+    )
+
+
+def revoke(dynamodb: DynamoDBClient, table: str, token: str) -> None:
+    """Revoke a token; what the gateway has cached of it lasts 300 s more.
+
+    Raises:
+        ToolError: if there is no such token.
+    """
+    try:
+        dynamodb.update_item(
+            TableName=table,
+            Key={"id": {"S": _hash(token)}},
+            UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :now)",
+            ConditionExpression="attribute_exists(id)",
+            ExpressionAttributeValues={":now": {"N": str(int(time.time()))}},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        raise ToolError("there is no such token") from None
+
+
+def _hash(token: str) -> str:
+    return sha256(token.encode()).hexdigest()
