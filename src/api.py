@@ -1,7 +1,6 @@
 """Lambda entry point of the API: each route, and the operation behind it."""
 
 import os
-import re
 import warnings
 from functools import cache
 from time import perf_counter
@@ -31,8 +30,7 @@ _SECRET_MAX_AGE = 300
 
 logger = Logger()
 metrics = Metrics()
-# A custom domain's base path stands before the path; the routes begin at the version.
-app = APIGatewayRestResolver(strip_prefixes=[re.compile(r"^/.+?(?=/v1/)")])
+app = APIGatewayRestResolver()
 
 # DynamoDB answers in milliseconds or not at all. One module builds every request, and DynamoDB checks them anyway.
 dynamodb = boto3.client(
@@ -112,7 +110,7 @@ def get_campaign(campaign_id: str) -> dict[str, Any]:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a REST API proxy event."""
     started = perf_counter()
-    reply = app.resolve(event, context)
+    reply = idempotent.resolve(event, context)
     logger.info(
         "request",
         method=event["httpMethod"],

@@ -56,7 +56,7 @@ def proxy_event(
         "multiValueHeaders": values or None,
         "queryStringParameters": {name: all_[-1] for name, all_ in parameters.items()} or None,
         "multiValueQueryStringParameters": parameters or None,
-        "pathParameters": None,
+        "pathParameters": _path_parameters(resource or path, path),
         "stageVariables": None,
         "requestContext": {
             "accountId": "123456789012",
@@ -75,6 +75,12 @@ def proxy_event(
         "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
         "isBase64Encoded": isinstance(body, bytes),
     }
+
+
+def _path_parameters(resource: str, path: str) -> dict[str, str] | None:
+    names = resource.split("/")
+    segments = path.rstrip("/").split("/")[-len(names) :]
+    return {name[1:-1]: segment for name, segment in zip(names, segments, strict=True) if name[:1] == "{"} or None
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.exceptions import ServiceError
+from aws_lambda_powertools.shared.json_encoder import Encoder
 
 if TYPE_CHECKING:
     from idempotency.record import Record
@@ -26,12 +27,16 @@ PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
     "key-reused": (HTTPStatus.UNPROCESSABLE_ENTITY, "This Idempotency-Key was used with another request"),
     "unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The request cannot be completed now"),
     "internal-error": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed unexpectedly"),
-    "response-not-stored": (HTTPStatus.INTERNAL_SERVER_ERROR, "The request completed, its response is lost"),
+    "response-not-stored": (HTTPStatus.INTERNAL_SERVER_ERROR, "The outcome of the request cannot be stored"),
 }
 """Every problem of this package by the last part of its ``type``: a heading of the published specification."""
 
 RETRYABLE_4XX = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 """Client errors that say "not yet" instead of "no" (RFC 9110, section 15.5.9; RFC 8470; RFC 6585)."""
+
+# Characters of a refusal that the record keeps.
+_DETAIL_LIMIT = 1_000
+_REFUSAL_LIMIT = 4_000
 
 
 class Problem(Exception):
@@ -76,7 +81,7 @@ class Problem(Exception):
             "detail": self.detail,
             **self.extensions,
         }
-        return Response(self.status, "application/problem+json", json.dumps(body, separators=(",", ":")), headers)
+        return Response(self.status, "application/problem+json", _as_json(body), headers)
 
 
 class Rejected(Problem):
@@ -97,6 +102,17 @@ class Rejected(Problem):
         if not 400 <= status < 500 or status in RETRYABLE_4XX:
             raise ValueError(f"{status} is not the status of a final refusal; raise Retry for what may succeed later")
         super().__init__(slug, detail, status=status, title=title, **extensions)
+
+    def pack(self) -> str:
+        """Write down what a later attempt needs to raise it again, as JSON."""
+        kept = {"slug": self.slug, "detail": self.detail[:_DETAIL_LIMIT], "status": self.status, "title": self.title}
+        packed = _as_json({**self.extensions, **kept})
+        return packed if len(packed) <= _REFUSAL_LIMIT else _as_json(kept)
+
+    @classmethod
+    def unpack(cls, packed: str) -> Self:
+        """Read what `pack` wrote."""
+        return cls(**json.loads(packed))
 
 
 class Retry(Problem):
@@ -120,7 +136,7 @@ class StepError(Exception):
 
 
 class NotStorable(Exception):
-    """The response cannot be kept: too large, or not made of bytes, text or JSON."""
+    """A step's result or the response cannot be kept: too large, or not JSON. No attempt can do better: it is final."""
 
 
 class RowTaken(Exception):
@@ -168,7 +184,22 @@ def as_problem(error: Exception) -> Problem:
             return error
         case ServiceError():
             return Problem(_slug(error.status_code), str(error.msg), status=error.status_code)
-    return Problem("internal-error", "The request can be sent again with the same Idempotency-Key.")
+        case NotStorable():
+            return Problem("response-not-stored", f"The outcome cannot be stored: {error}.")
+    return Problem("internal-error", "The request can be sent again with the same Idempotency-Key.", retry_after=1)
+
+
+def _as_json(members: Mapping[str, Any]) -> str:
+    """Write members as JSON, as Powertools does; without those that cannot be written."""
+    written = {name: text for name, value in members.items() if (text := _written(value)) is not None}
+    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in written.items()) + "}"
+
+
+def _written(value: Any) -> str | None:
+    try:
+        return json.dumps(value, separators=(",", ":"), cls=Encoder, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _slug(status: int) -> str:

@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, update_wrapper
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast, get_t
 from uuid import uuid4
 
 from aws_lambda_powertools.event_handler import ApiGatewayResolver, Response
+from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -20,7 +22,7 @@ from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
 from idempotency.record import Record
-from idempotency.request import Request, header_values, parse_key
+from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key
 from idempotency.response import Verdict
 from idempotency.telemetry import Outcome, Telemetry
 
@@ -44,8 +46,8 @@ class Declaration(NamedTuple):
     body: type[Any]
 
 
-class Resumed(dict[str, Any]):
-    """The event by which recovery sends a stored request through its route; no client can send one.
+class Resumed(StoredEvent):
+    """The event by which recovery sends a stored request through its route.
 
     Args:
         record: the record as recovery found it.
@@ -57,7 +59,7 @@ class Resumed(dict[str, Any]):
     """
 
     def __init__(self, record: Record) -> None:
-        super().__init__(Request.unpack(record.request or b"").event())
+        super().__init__(Request.unpack(record.request or b""))
         self.record_id = record.id
         self.reached = False
         self.outcome: Outcome | None = None
@@ -150,6 +152,7 @@ class Idempotent:
         Returns:
             How the attempt ended; None if there is nothing to do any more.
         """
+        self._telemetry.begin()
         record = self.lifecycle.store.get(id_)
         if record is None or record.request is None:
             return None
@@ -162,25 +165,36 @@ class Idempotent:
             return self.lifecycle.give_back(id_, f"This version has no route {event['httpMethod']} {event['path']}")
         return event.outcome
 
+    def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        """Answer a REST API proxy event by the route that the gateway matched, whatever its path looks like."""
+        return self._app.resolve({**event, "path": matched_path(event)}, context)
+
     def _answer(self, policy: Policy, body_class: type[Any], run: Callable[[Any, Operation], Result]) -> Response[Any]:
         event = cast("APIGatewayProxyEvent", self._app.current_event)
-        request = Request.from_event(event)
+        stored = event.raw_event if isinstance(event.raw_event, Resumed) else None
+        request = stored.request if stored else Request.from_event(event)
         if not request.principal and not policy.anonymous:
             raise Problem("unauthorized", "The gateway has authenticated nobody.")
         deadline = self.lifecycle.clock.now() + self._app.lambda_context.get_remaining_time_in_millis()
 
         def invocation(read: Callable[[], Any]) -> Invocation:
             def execute(attempt: Attempt) -> Verdict:
-                return Verdict.of(_as_response(run(read(), attempt)), policy, self._app._serializer)
+                with _seen_as_stored(request) if policy.recoverable else nullcontext():
+                    result = run(read(), attempt)
+                return Verdict.of(_as_response(result), policy, self._app._serializer)
 
             return Invocation(request, policy, deadline, execute, self._show)
 
-        if isinstance(event.raw_event, Resumed):
-            self._resume(event.raw_event, invocation(lambda: _read_again(body_class, request, policy)))
+        if stored:
+            self._resume(stored, invocation(lambda: _read_again(body_class, request, policy)))
             return Response(HTTPStatus.NO_CONTENT)  # for nobody: recovery looks at the event
-        key = self._key(event, policy)
-        body = _read_body(body_class, request, policy)
-        reply = self.lifecycle.run(invocation(lambda: body), key, _wait(event, policy))
+        try:
+            key = self._key(event, policy)
+            body = _read_body(body_class, request, policy)
+        except Problem as problem:
+            reply = self._completed_before(event, request, problem)
+        else:
+            reply = self.lifecycle.run(invocation(lambda: body), key, _wait(event, policy))
         return _render(reply, policy, event)
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
@@ -188,6 +202,17 @@ class Idempotent:
         record = self.lifecycle.resume(event.record_id, invocation.policy, invocation.deadline)
         if record is not None:
             event.outcome = self.lifecycle.perform(record, invocation).outcome
+
+    def _completed_before(self, event: APIGatewayProxyEvent, request: Request, problem: Problem) -> Reply:
+        """Look a request up that this version of the code refuses: an earlier one may have accepted it."""
+        try:
+            key = parse_key(header_values(event, "idempotency-key"))
+            reply = key and self.lifecycle.look_up(request, key)
+        except Problem:  # what is no key, or no JSON, no version has accepted
+            raise problem from None
+        if not reply:
+            raise problem
+        return reply
 
     def _key(self, event: APIGatewayProxyEvent, policy: Policy) -> str:
         key_format = self.lifecycle.settings.key_format_of(policy)
@@ -261,10 +286,25 @@ def _as_response(result: Result) -> Response[Any]:
     return Response(HTTPStatus.OK, "application/json", result)
 
 
+@contextmanager
+def _seen_as_stored(request: Request) -> Iterator[None]:
+    """Show business logic only what recovery will have of the request, in the client's own attempt already."""
+    whole, BaseRouter.current_event = BaseRouter.current_event, APIGatewayProxyEvent(StoredEvent(request))
+    try:
+        yield
+    finally:
+        BaseRouter.current_event = whole
+
+
+def _preferred_wait(event: APIGatewayProxyEvent) -> int | None:
+    """Seconds of the ``wait`` preference; of several the first, on whichever line (RFC 7240, sections 2 and 4.3)."""
+    match = _WAIT.search(",".join(header_values(event, "prefer")))
+    return int(match[1]) if match else None
+
+
 def _wait(event: APIGatewayProxyEvent, policy: Policy) -> int:
-    """Seconds of the ``wait`` preference; the first counts (RFC 7240, sections 2 and 4.3)."""
-    match = _WAIT.search(event.headers.get("prefer") or "")
-    return int(match[1]) if match else policy.wait_by_default
+    preferred = _preferred_wait(event)
+    return policy.wait_by_default if preferred is None else preferred
 
 
 def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Response[Any]:
@@ -276,6 +316,6 @@ def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Respon
         response.cookies = reply.unkept.cookies
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    if reply.waited and (match := _WAIT.search(event.headers.get("prefer") or "")):
-        response.headers["Preference-Applied"] = f"wait={match[1]}"
+    if reply.waited and (preferred := _preferred_wait(event)) is not None:
+        response.headers["Preference-Applied"] = f"wait={preferred}"
     return response

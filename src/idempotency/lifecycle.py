@@ -20,11 +20,11 @@ from aws_lambda_powertools.event_handler import Response
 from cachetools import LRUCache
 
 from idempotency.clock import Clock
-from idempotency.errors import Fenced, Problem, Retry, RowTaken, Unavailable, Undoing
+from idempotency.errors import Fenced, NotStorable, Problem, Retry, RowTaken, Undoing
 from idempotency.operation import Attempt, Invocation
 from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record
-from idempotency.request import record_id
+from idempotency.request import Request, record_id
 from idempotency.response import End, StoredResponse, Verdict
 from idempotency.store import Store
 from idempotency.telemetry import Outcome, Telemetry
@@ -81,7 +81,7 @@ class Lifecycle:
         self.clock = clock
         self._telemetry = telemetry
         self._cache: LRUCache[str, tuple[Record, StoredResponse]] = LRUCache(
-            settings.cache_bytes, getsizeof=lambda entry: len(entry[1].body) + _CACHE_ENTRY_OVERHEAD
+            settings.cache_bytes, getsizeof=lambda entry: entry[1].size + _CACHE_ENTRY_OVERHEAD
         )
 
     @classmethod
@@ -127,7 +127,7 @@ class Lifecycle:
                 raise Problem("key-reused", "Use a new Idempotency-Key for a new request.")
             elif record.completed:
                 return self._replay(record, waited)
-            elif record.claimable(now):
+            elif record.claimable(now) and not (waited and record.pausing(now)):
                 record = self._claim(id_, owner, invocation)
             else:
                 self._pause(record, wait_until, next(pauses), waited)
@@ -135,6 +135,26 @@ class Lifecycle:
                 record = self.store.get(id_) or self._claim(id_, owner, invocation)
         self._count_wait(record, waited)
         return self.perform(record, invocation)
+
+    def look_up(self, request: Request, key: str) -> Reply | None:
+        """Answer a request that may not run, if its key has been used for it: 1 read, or nothing from the cache.
+
+        Returns:
+            The stored response; None if this key is not in use for this request.
+
+        Raises:
+            Problem: ``in-progress`` (409) or ``unavailable`` (503) if the operation has not finished.
+        """
+        now = self.clock.now()
+        id_ = record_id(request.principal, request.method, request.route, key)
+        record = self._cached(id_) or self.store.get(id_)
+        if record is None or record.expired(now) or record.fingerprint != request.fingerprint:
+            return None
+        if record.completed:
+            return self._replay(record)
+        if not record.claimable(now):
+            raise self._in_progress(record)
+        raise Retry("An operation that was begun under this key has not finished yet.")
 
     def perform(self, record: Record, invocation: Invocation) -> Reply:
         """Carry out the operation whose record the caller has claimed; see `run`."""
@@ -184,7 +204,10 @@ class Lifecycle:
     def _claim(self, id_: str, owner: str, invocation: Invocation) -> Record:
         now, policy = self.clock.now(), invocation.policy
         if invocation.deadline - now < self.settings.time_for_a_step * 1000:
-            raise Retry("Too little time is left to begin.")
+            record = self.store.get(id_)
+            if record is None or record.claimable(now):
+                raise Retry("Too little time is left to begin.")
+            return record
         candidate = self._candidate(id_, owner, policy, now, invocation.deadline)
         packed = invocation.request.pack() if policy.recoverable else None
         fingerprint = invocation.request.fingerprint
@@ -215,9 +238,10 @@ class Lifecycle:
             self._telemetry.emit(Outcome.WAITED, record, milliseconds=waited)
 
     def _in_progress(self, record: Record) -> Problem:
-        """Ask to retry after as long as the attempt has run already, but not beyond its lease."""
+        """Ask to retry after as long as the attempt has run already, but not beyond its lease; or after its pause."""
         now = self.clock.now()
-        seconds = ceil(min(now - record.claimed_at, record.lease_until - now) / 1000)
+        left = record.lease_until - now
+        seconds = ceil((left if record.pausing(now) else min(now - record.claimed_at, left)) / 1000)
         return Problem("in-progress", "The first request has not finished yet.", retry_after=max(1, seconds))
 
     def _execute(self, attempt: Attempt, invocation: Invocation) -> Verdict:
@@ -231,15 +255,26 @@ class Lifecycle:
     def _settle(self, attempt: Attempt, verdict: Verdict, invocation: Invocation) -> Reply:
         """Complete the operation, or release it for a retry; undo its steps first if it fails for good."""
         try:
+            attempt.close()
             if attempt.failed or verdict.end is End.FAIL:
-                verdict = verdict.undone(attempt.undo(verdict.response))
+                verdict = self._undo(attempt, verdict)
             elif verdict.end is End.RETRY:
                 return self._release(attempt.record, verdict)
+            else:
+                self._telemetry.doubt(attempt.doubts(verdict), attempt.record)
             return self._complete(attempt.record, verdict, invocation.policy)
-        except RowTaken as taken:
-            return self._settle(attempt, invocation.judge(taken), invocation)
-        except Exception as error:  # noqa: BLE001 - so may its undoing
-            return self._release(attempt.record, invocation.judge(error))
+        except (RowTaken, NotStorable) as error:
+            return self._settle(attempt, invocation.judge(error), invocation)
+        except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
+            if not isinstance(error, Retry):
+                self._telemetry.error(error)
+            return self._release(attempt.record, Verdict.unsettled(error))
+
+    def _undo(self, attempt: Attempt, verdict: Verdict) -> Verdict:
+        attempt.ensure_reached()
+        # Before anything is decided: whoever is cut off afterwards tells nobody.
+        self._telemetry.doubt(attempt.doubts(verdict), attempt.record)
+        return verdict.undone(attempt.undo(verdict))
 
     def _complete(self, record: Record, verdict: Verdict, policy: Policy) -> Reply:
         expires_at = self.clock.now() // 1000 + self.settings.ttl_of(policy)
@@ -259,8 +294,7 @@ class Lifecycle:
         due = PARKED_UNTIL if parked else self.clock.now() + pause * 1000
         try:
             self.store.release(record, due=due, error=verdict.error or f"HTTP {verdict.response.status}")
-        except Unavailable as error:
-            # Nothing is lost: the lease lapses instead.
+        except Exception as error:  # noqa: BLE001 - nothing is lost: the lease lapses instead
             self._telemetry.error(error)
         outcome = Outcome.PARKED if parked else Outcome.RELEASED
         self._telemetry.emit(outcome, record)
@@ -285,4 +319,4 @@ class Lifecycle:
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
         with suppress(ValueError):  # larger than the whole cache
-            self._cache[record.id] = (record, response)
+            self._cache[record.id] = (replace(record, response=None), response)

@@ -1,26 +1,38 @@
-"""One attempt to carry an operation out: its steps, their checkpoints, and how they are undone."""
+"""One attempt to carry an operation out: its steps, their outcomes, and how they are undone."""
 
+import inspect
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from idempotency.clock import Clock
-from idempotency.errors import Problem, Retry, RowTaken, StepError, Undoing
+from idempotency.errors import NotStorable, Rejected, Retry, RowTaken, StepError, Undoing
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
-from idempotency.response import Row, Show, StoredResponse, Verdict
+from idempotency.response import End, Row, Show, StoredResponse, Verdict
 from idempotency.store import Store
 
 T = TypeVar("T")
+Undo = Callable[[T], object] | Callable[[], object]
+"""Undoes a step, given its result; one that needs no result also undoes a step of which nobody knows the result."""
 
 _UNDO = "undo "
-_RESULT_LIMIT = 16_000
 _NAME_LIMIT = 100
+# An item holds 400 KB. Besides the results: the request, refusals, the response of a failure, and the rest.
+_RESULT_LIMIT = 16_000
+_RESULTS_LIMIT = 200_000
+# Milliseconds between two looks at whether steps in other threads have ended, and those kept to release the record.
+_LOOK_AGAIN = 20
+_TIME_TO_RELEASE = 500
+
+_current_step: ContextVar[str | None] = ContextVar("current_step", default=None)
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,38 @@ class Invocation:
         return Verdict.of_error(error, self.policy, self.show)
 
 
-class Operation:
-    """What business logic gets beside its request: steps that happen once, and the ids to derive from them.
+@dataclass
+class _Step:
+    """What this attempt knows of a step that it reached.
 
-    Between steps, code may depend only on the request and on the results of earlier steps. Whatever may refuse, or
+    Args:
+        undo: how it is undone; None if there is nothing to undo.
+        rows: the rows that it is, if it is a reservation.
+        error: what left this attempt without knowing its outcome.
+    """
+
+    undo: Callable[..., object] | None
+    rows: Sequence[Row] = ()
+    error: Exception | None = None
+
+    def undo_of(self, result: str | None) -> Callable[[], object] | None:
+        """What undoes it, given its result as JSON text; None if that is not known, or there is nothing to undo.
+
+        Returns:
+            None if there is nothing to undo, or it cannot be done without the result.
+        """
+        undo = self.undo
+        if undo is None:
+            return None
+        if result is not None and _accepts(undo, result):
+            return lambda: undo(json.loads(result))
+        return undo if _accepts(undo) else None
+
+
+class Operation:
+    """What business logic gets besides its request: steps that happen once, and the ids to derive from them.
+
+    Between steps, code may depend only on the request and on the outcomes of earlier steps. Whatever may refuse, or
     looks at the world, is a step: then every attempt takes the same way, and finds the same steps to undo.
 
     Args:
@@ -68,10 +108,13 @@ class Operation:
         self._settings = settings
         self._clock = clock
         self._results = dict(record.steps)
-        self._undos: list[tuple[str, Callable[[], object], Sequence[Row]]] = []
-        self._visited: set[str] = set()
-        self._visiting = threading.Lock()
-        self._thread = threading.local()
+        self._refusals = dict(record.refused)
+        self._saved_refusals = len(record.refused)
+        self._steps: dict[str, _Step] = {}
+        self._raised: list[Exception] = []
+        self._running = 0
+        self._closed = False
+        self._lock = Lock()
 
     @property
     def id(self) -> str:
@@ -95,7 +138,7 @@ class Operation:
         """
         return str(uuid5(UUID(self.id), name))
 
-    def step(self, name: str, call: Callable[[str], T], undo: Callable[[T], object] | None = None) -> T:
+    def step(self, name: str, call: Callable[[str], T], undo: Undo[T] | None = None) -> T:
         """Do something once, whatever happens to this attempt.
 
             attempt 1   ── call ── checkpoint ── crash
@@ -104,23 +147,29 @@ class Operation:
         An attempt cut off between the call and its checkpoint makes the next one call again, with the same key: send
         that downstream, as `Idempotency-Key` or client token. Steps may run at the same time in threads.
 
+        A step has one outcome for all attempts: its result, or its refusal (`Rejected`), which a fallback may catch.
+        Any other exception means that the outcome is not known: let it pass through, and the next attempt calls again.
+
         Args:
             name: what the step is called in the record; 1 to 100 characters, unique within the operation.
             call: does it, given the step's own key (a UUID, the same in every attempt), and returns what a later
-                attempt needs to know: JSON, at most 16 KB.
-            undo: takes the result, and undoes the step if the operation fails for good later on.
+                attempt needs to know: JSON, at most 16 KB, and 200 KB for all steps together.
+            undo: undoes the step if the operation fails for good later on; succeeds if it is already undone. It takes
+                the result; or nothing, if it can do without: then it is also called if the step may have been done
+                without anybody having seen its result. If it cannot, an operator is told of that.
 
         Returns:
             The result, as JSON gives it back.
 
         Raises:
+            Rejected: if the call raised it, in this attempt or in an earlier one.
             Retry: if too little time is left to do it safely.
-            StepError: if the name is used twice, inside another step, or the result cannot be kept.
+            StepError: if the name is used twice, or inside another step.
+            NotStorable: if the result cannot be kept.
         """
-        with self._inside(name):
-            result: T = self._once(name, lambda: call(self.derived_id(name)))
-        if undo is not None:
-            self._undos.append((name, lambda: _discard(undo(result)), ()))
+        with self._inside(name, _Step(undo)) as step:
+            self._once(name, step, partial(call, self.derived_id(name)))
+        result: T = json.loads(self._results[name])
         return result
 
     def reserve(self, name: str, row: Row) -> None:
@@ -130,14 +179,14 @@ class Operation:
 
         Args:
             name: what the step is called, see `step`.
-            row: the row; if another operation holds its id, its conflict is this operation's response.
+            row: the row.
 
         Raises:
+            Rejected: the row's conflict, if another operation holds its id.
             Retry, StepError: see `step`.
         """
-        with self._inside(name):
-            self._once(name, _nothing, inserted=[row])
-        self._undos.append((name, _nothing, [row]))
+        with self._inside(name, _Step(_nothing, rows=[row])) as step:
+            self._once(name, step, _nothing)
 
     def ensure_time(self) -> None:
         """Refuse to start what the Lambda deadline could cut off in the middle.
@@ -149,37 +198,66 @@ class Operation:
             raise Retry("Too little time is left; the next attempt carries on from here.")
 
     @contextmanager
-    def _inside(self, name: str) -> Iterator[None]:
-        outer = getattr(self._thread, "step", None)
+    def _inside(self, name: str, step: _Step) -> Iterator[_Step]:
+        outer = _current_step.get()
         if outer is not None:
             raise StepError(f"step {name!r} is inside step {outer!r}")
         if not 0 < len(name) <= _NAME_LIMIT or name.startswith(_UNDO):
             raise StepError(f"{name!r} cannot be the name of a step")
-        with self._visiting:
-            if name in self._visited:
+        with self._lock:
+            if name in self._steps:
                 raise StepError(f"step {name!r} occurs twice")
-            self._visited.add(name)
-        self._thread.step = name
+            if self._closed:
+                raise StepError(f"step {name!r} begins after its operation has ended")
+            self._steps[name] = step
+            self._running += 1
+        inside = _current_step.set(name)
         try:
-            yield
+            yield step
         finally:
-            self._thread.step = None
+            _current_step.reset(inside)
+            with self._lock:
+                self._running -= 1
 
-    def _once(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> Any:
-        if self._record.failure is not None and name not in self._results:
+    def _once(self, name: str, step: _Step, call: Callable[[], Any]) -> None:
+        """Give a step its outcome, unless it has one."""
+        if name in self._results:
+            return
+        if name in self._refusals:
+            raise self._refused(name, Rejected.unpack(self._refusals[name]))
+        if self._record.failure is not None:
             raise Undoing(name)
-        return self._checkpointed(name, call, **rows)
+        if sum(map(len, self._results.values())) > _RESULTS_LIMIT - _RESULT_LIMIT:
+            raise NotStorable(f"there is no room left for the result of step {name!r}: {_RESULTS_LIMIT} for all steps")
+        self.ensure_time()
+        self._save_refusals()
+        try:
+            self._checkpointed(name, call, inserted=step.rows)
+        except RowTaken as taken:
+            raise self._refused(name, taken.row.conflict) if taken.row.conflict else taken from None
+        except Rejected as refusal:
+            raise self._refused(name, refusal) from refusal.__cause__
+        except Exception as error:
+            step.error = error
+            self._raised.append(error)
+            raise
 
-    def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> Any:
-        if name not in self._results:
-            self.ensure_time()
-            result = _as_json(name, call())
-            lease_until = self._settings.lease_until(
-                self._clock.now(), self._invocation.deadline, self._invocation.policy
-            )
-            self._store.checkpoint(self._record, name, result, lease_until, **rows)
-            self._results[name] = result
-        return json.loads(self._results[name])
+    def _refused(self, name: str, refusal: Rejected) -> Rejected:
+        self._refusals[name] = refusal.pack()
+        self._raised.append(refusal)
+        return refusal
+
+    def _save_refusals(self) -> None:
+        """Keep what was refused before anything else begins, so that a later attempt takes the same branch."""
+        if len(self._refusals) > self._saved_refusals:
+            self._saved_refusals = len(self._refusals)
+            self._store.keep_refusals(self._record, self._refusals)
+
+    def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> None:
+        result = _as_json(name, call())
+        lease_until = self._settings.lease_until(self._clock.now(), self._invocation.deadline, self._invocation.policy)
+        self._store.checkpoint(self._record, name, result, lease_until, **rows)
+        self._results[name] = result
 
 
 class Attempt(Operation):
@@ -187,8 +265,8 @@ class Attempt(Operation):
 
     @property
     def record(self) -> Record:
-        """The record as this attempt last wrote it."""
-        return self._record
+        """The record, with all that this attempt knows of outcomes."""
+        return replace(self._record, refused=self._refusals, begun=sorted(self._possibly_done()))
 
     @property
     def failed(self) -> bool:
@@ -201,38 +279,128 @@ class Attempt(Operation):
         failure = self._record.failure or {}
         return StoredResponse.unpack(failure, failure["body"])
 
-    def undo(self, response: StoredResponse) -> StoredResponse:
-        """Undo what was done, the latest first, each once.
+    def close(self) -> None:
+        """Let no further step begin, and wait for those that other threads are in.
 
-        The decision to fail is kept before anything is undone: the next attempt cannot go forward again.
+        Raises:
+            Retry: if they do not end in time.
+        """
+        self._closed = True
+        until = self._invocation.deadline - _TIME_TO_RELEASE
+        while self._running and self._clock.now() < until:
+            self._clock.sleep(_LOOK_AGAIN)
+        if self._running:
+            raise Retry("A step is still running in another thread.")
+
+    def ensure_reached(self) -> None:
+        """See that this attempt can undo whatever earlier ones did: it has reached each step that they began.
+
+        Raises:
+            Retry: if it has not. Nothing is decided then, and a later attempt may still go forward.
+        """
+        if unreached := sorted(self._begun_earlier() - self._steps.keys()):
+            raise Retry(
+                f"This attempt was refused before it reached {', '.join(unreached)}, which an earlier one began: "
+                "whatever may refuse, or looks at the world, must be a step of its own."
+            )
+
+    def undo(self, verdict: Verdict) -> StoredResponse:
+        """Undo what was done, or may have been done, the latest first, each once.
+
+        The decision to fail is kept before anything is undone: no later attempt goes forward again.
 
         Args:
-            response: the response of the failure, unless an earlier attempt has decided on one.
+            verdict: why it fails, unless an earlier attempt has decided on that.
 
         Returns:
             The response that was decided on.
 
         Raises:
-            Retry: if an undo fails, a step does not say in this attempt how it is undone, or time runs out.
+            Retry: if an undo fails, or time runs out.
         """
-        if not self._undos and not self.failed:
-            return response
+        possibly_done = self._possibly_done(verdict.cause)
+        undos = {
+            name: undo
+            for name, step in self._steps.items()
+            if (name in self._results or name in possibly_done) and (undo := step.undo_of(self._results.get(name)))
+        }
+        if not undos and not self.failed:
+            return verdict.response
         if not self.failed:
-            self._record = self._store.fail(self._record, response)
-        done = {name for name in self._results if not name.startswith(_UNDO)}
-        if missing := done - self._visited:
-            raise Retry(f"Cannot undo {', '.join(sorted(missing))}: not reached in this attempt.")
-        for name, undo, rows in reversed(self._undos):
-            try:
-                self._checkpointed(_UNDO + name, undo, deleted=rows)
-            except (Problem, RowTaken) as error:
-                pause = getattr(error, "retry_after", None)
-                raise Retry(f"Cannot undo {name}: {error}", pause or 1) from error
+            decided = replace(self._record, refused=self._refusals, begun=sorted(possibly_done))
+            self._record = self._store.fail(decided, verdict.response.shortened())
+        for name, undo in reversed(undos.items()):
+            self._undo(name, undo, self._steps[name].rows)
         return self.failure
 
+    def doubts(self, verdict: Verdict) -> list[str]:
+        """What an operator should look at when the operation ends like this: effects that may be left behind."""
+        possibly_done = self._possibly_done(verdict.cause)
+        if not self.failed and verdict.end is not End.FAIL:
+            left = possibly_done | (self._begun_earlier() - self._steps.keys())
+            return [f"step {name!r} may have been done, but is no part of what was completed" for name in sorted(left)]
+        found = [
+            f"step {name!r} may have been done, and cannot be undone without its result"
+            for name in sorted(possibly_done)
+            if self._steps[name].undo and not self._steps[name].undo_of(None)
+        ]
+        if self._record.cut_off and not self.failed and self._refused_between_steps(verdict):
+            found.append("an earlier attempt was cut off, perhaps in a step that this one did not reach")
+        return found
 
-def _discard(_: object) -> None:
+    def _undo(self, name: str, undo: Callable[[], object], rows: Sequence[Row]) -> None:
+        if _UNDO + name in self._results:
+            return
+        self.ensure_time()
+        try:
+            self._checkpointed(_UNDO + name, partial(_discard, undo), deleted=rows)
+        except Exception as error:
+            pause = getattr(error, "retry_after", None)
+            raise Retry(f"Cannot undo step {name!r}: {error!r}", pause or 1) from error
+
+    def _begun_earlier(self) -> set[str]:
+        """The steps that earlier attempts did, or may have done."""
+        return {name for name in self._record.steps if not name.startswith(_UNDO)} | {*self._record.begun}
+
+    def _possibly_done(self, cause: Exception | None = None) -> set[str]:
+        """The steps that somebody may have done, though their results are not known.
+
+        Args:
+            cause: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
+        """
+        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, cause)}
+        return here | {name for name in self._record.begun if name not in self._results}
+
+    def _may_be_done(self, name: str, step: _Step, cause: Exception | None) -> bool:
+        if name in self._results or name in self._record.refused or step.rows:
+            return False
+        return self._record.cut_off > 0 or (step.error is not None and step.error is not cause)
+
+    def _refused_between_steps(self, verdict: Verdict) -> bool:
+        """Whether the refusal is no step's, and the business logic had not come to its end either."""
+        if isinstance(verdict.cause, RowTaken):
+            return False
+        error: BaseException | None = verdict.cause
+        while error is not None:
+            if error in self._raised:
+                return False
+            error = error.__cause__ or error.__context__
+        return True
+
+
+def _accepts(undo: Callable[..., object], *arguments: object) -> bool:
+    try:
+        inspect.signature(undo).bind(*arguments)
+    except ValueError:  # a built-in that does not tell
+        return bool(arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _discard(undo: Callable[[], object]) -> None:
     """What an undo returns is not worth keeping."""
+    undo()
 
 
 def _nothing() -> None:
@@ -243,7 +411,7 @@ def _as_json(name: str, result: Any) -> str:
     try:
         text = json.dumps(result, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise StepError(f"the result of step {name!r} is not JSON: {error}") from error
+        raise NotStorable(f"the result of step {name!r} is not JSON: {error}") from error
     if len(text) > _RESULT_LIMIT:
-        raise StepError(f"the result of step {name!r} has {len(text)} characters; at most {_RESULT_LIMIT} are kept")
+        raise NotStorable(f"the result of step {name!r} has {len(text)} characters; at most {_RESULT_LIMIT} are kept")
     return text

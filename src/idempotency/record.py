@@ -1,6 +1,6 @@
 """The idempotency record: one item, from the first claim of a key to its expiry."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -34,7 +34,10 @@ class Record:
         created_at: epoch milliseconds of the first claim.
         fingerprint: what the request is compared by.
         operation_id: UUID of the operation, the same for all its attempts.
-        steps: step name → its result as JSON text.
+        steps: step name → its result as JSON text; gone once the operation is completed.
+        refused: step name → its refusal as JSON text; gone likewise.
+        begun: steps that may have been done, though no attempt saw their results; gone likewise.
+        releases: how many attempts ended by releasing the operation.
         request: what recovery needs to run the request again, compressed.
         failure: the stored response of an operation whose steps are being undone.
         response: the stored response of a completed operation.
@@ -53,6 +56,9 @@ class Record:
     fingerprint: str
     operation_id: str
     steps: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    begun: Sequence[str] = ()
+    releases: int = 0
     request: bytes | None = None
     failure: Mapping[str, Any] | None = None
     response: Mapping[str, Any] | None = None
@@ -63,9 +69,18 @@ class Record:
         """Whether the operation has its final response."""
         return self.status is Status.COMPLETED
 
+    @property
+    def cut_off(self) -> int:
+        """How many earlier attempts did not end by a decision of their own, so that nobody knows how far they got."""
+        return self.attempt - 1 - self.releases
+
     def expired(self, now: int) -> bool:
         """Whether the record counts as absent at ``now`` (epoch milliseconds), deleted or not."""
         return self.expires_at * 1000 <= now
+
+    def pausing(self, now: int) -> bool:
+        """Whether its latest attempt asked at ``now`` (epoch milliseconds) to wait before the next one."""
+        return self.status is Status.RELEASED and now < self.lease_until < PARKED_UNTIL
 
     def claimable(self, now: int) -> bool:
         """Whether another attempt may start at ``now`` (epoch milliseconds)."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, Self
+from urllib.parse import unquote
 
 import rfc8785
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
@@ -18,6 +19,12 @@ from idempotency.errors import Problem
 KeyFormat = Literal["any", "uuid"]
 
 _FINGERPRINT_VERSION = "1"
+_RECORD_ID_VERSION = "1"
+# Bytes of the request that a recoverable operation's record has room for.
+_PACKED_LIMIT = 64_000
+# Beyond this, not every integer is a double (RFC 7493, section 2.2).
+_INTEGERS = 2**53
+_PARAMETER = re.compile(r"\{([^{}+]*)(\+?)\}")
 _VISIBLE = re.compile(r"[!-~]{1,255}")
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -31,8 +38,9 @@ class Request:
         principal: who sent it, as the gateway's authorizer says; empty if nobody is authenticated.
         method: the HTTP method.
         route: the resource of the API that matched, such as ``/v1/servers/{id}``.
-        path: the path below the stage, such as ``/v1/servers/7``.
-        base_path: what precedes ``path`` in the client's URL: the stage, or nothing under a custom domain.
+        path: the path as the gateway matched it, such as ``/v1/servers/7``: below any base path, and the same with a
+            slash at the end or without.
+        base_path: what precedes ``path`` in the client's URL: the stage, or a custom domain's base path.
         query: each parameter with all its values.
         content_type: the media type of the body, in lower case, without parameters.
         body: the body's bytes.
@@ -52,14 +60,13 @@ class Request:
         """Read a REST API proxy event."""
         raw = event.raw_event
         body = raw.get("body") or ""
-        path = _below_base(event.path, event.resource)
-        client_path = event.request_context.get("path") or event.path
+        path = matched_path(raw)
         return cls(
             principal=principal(event),
             method=event.http_method,
             route=event.resource,
             path=path,
-            base_path=client_path.removesuffix(path),
+            base_path=_base_path(raw, path),
             query=event.multi_value_query_string_parameters,
             content_type=(event.headers.get("content-type") or "").partition(";")[0].strip().lower(),
             body=base64.b64decode(body) if event.is_base64_encoded else body.encode(errors="surrogatepass"),
@@ -101,15 +108,25 @@ class Request:
     def _parsed(self) -> tuple[Any, bytes]:
         """The value of a JSON body, and its canonical form."""
         try:
-            value = json.loads(self.body.decode(), object_pairs_hook=_no_member_twice)
+            value = json.loads(self.body.decode(), object_pairs_hook=_no_member_twice, parse_float=_canonical_number)
             return value, rfc8785.dumps(value)  # refuses NaN, infinity, and integers beyond a double's
         except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
             raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
 
     def pack(self) -> bytes:
-        """Compress what is needed to run the request again: no header but its content type, so never the token."""
+        """Compress what is needed to run the request again: no header but its content type, so never the token.
+
+        A JSON body is kept in its canonical form.
+
+        Raises:
+            Problem: ``body-too-large`` (413) if it takes more room than the record has.
+        """
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return zlib.compress(json.dumps({**kept, "body": base64.b64encode(self.body).decode()}).encode())
+        body = self._parsed[1] if self.is_json else self.body
+        packed = zlib.compress(json.dumps({**kept, "body": base64.b64encode(body).decode()}).encode())
+        if len(packed) > _PACKED_LIMIT:
+            raise Problem("body-too-large", f"The request takes {len(packed)} bytes; {_PACKED_LIMIT} can be kept.")
+        return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
@@ -117,45 +134,80 @@ class Request:
         fields = json.loads(zlib.decompress(packed))
         return cls(**{**fields, "body": base64.b64decode(fields["body"])})
 
-    def event(self) -> dict[str, Any]:
-        """Build the REST API proxy event that `from_event` reads as this request."""
-        return {
-            "resource": self.route,
-            "path": self.path,
-            "httpMethod": self.method,
-            "headers": {"content-type": self.content_type},
-            "multiValueHeaders": {"content-type": [self.content_type]},
-            "queryStringParameters": {name: values[-1] for name, values in self.query.items()},
-            "multiValueQueryStringParameters": self.query,
-            "requestContext": {
-                "path": f"{self.base_path}{self.path}",
-                "authorizer": {"principalId": self.principal},
-            },
-            "body": base64.b64encode(self.body).decode(),
-            "isBase64Encoded": True,
-        }
+
+class StoredEvent(dict[str, Any]):
+    """The REST API proxy event of a stored request: all that a recoverable operation may read of its request.
+
+    No client can send one: the gateway's events are plain dictionaries.
+
+    Args:
+        request: the request.
+    """
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(
+            resource=request.route,
+            path=request.path,
+            httpMethod=request.method,
+            headers={"content-type": request.content_type},
+            multiValueHeaders={"content-type": [request.content_type]},
+            queryStringParameters={name: values[-1] for name, values in request.query.items()},
+            multiValueQueryStringParameters=request.query,
+            pathParameters=_path_parameters(request.route, request.path),
+            requestContext={"path": f"{request.base_path}{request.path}"},
+            body=base64.b64encode(request.body).decode(),
+            isBase64Encoded=True,
+        )
+        self.request = request
+
+
+def matched_path(event: Mapping[str, Any]) -> str:
+    """The path of a REST API proxy event as the gateway matched it: its resource, with the path parameters filled in.
+
+    Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter.
+    """
+    parameters = event.get("pathParameters") or {}
+
+    def fill(match: re.Match[str]) -> str:
+        value = str(parameters.get(match[1], "")).replace("%", "%25")
+        return value if match[2] else value.replace("/", "%2F")
+
+    route: str = event["resource"]
+    return _PARAMETER.sub(fill, route)
 
 
 def principal(event: APIGatewayProxyEvent) -> str:
     """Who sent the request, as the gateway authenticated it; empty if it did not. Never what a client can choose.
 
-    Cognito user pools: the ``sub`` claim. A Lambda authorizer: its ``principalId``. IAM: the unique id of the user or
-    role, without the session name, which differs between the tasks of one service.
+    The kind comes first, so that no authorizer's principal is ever another's:
+
+    - ``sub:`` and the ``sub`` claim of a Cognito user pool;
+    - ``id:`` and the ``principalId`` of a Lambda authorizer;
+    - ``identity:`` and the identity id of a Cognito identity pool, one for each end user;
+    - ``iam:`` and the unique id of an IAM user or role, without the session's name, which differs between the tasks
+      of one service.
 
     Source: API Gateway, $context variables; IAM, unique identifiers.
     """
+    if isinstance(event.raw_event, StoredEvent):
+        return event.raw_event.request.principal
     context = event.raw_event.get("requestContext") or {}
-    authorizer = context.get("authorizer") or {}
-    caller = (context.get("identity") or {}).get("caller") or ""
+    authorizer, identity = context.get("authorizer") or {}, context.get("identity") or {}
     claims = authorizer.get("claims")
-    subject = claims.get("sub") if isinstance(claims, dict) else None
-    return subject or authorizer.get("principalId") or caller.partition(":")[0]
+    candidates = {
+        "sub": claims.get("sub") if isinstance(claims, dict) else None,
+        "id": authorizer.get("principalId"),
+        "identity": identity.get("cognitoIdentityId"),
+        "iam": (identity.get("caller") or "").partition(":")[0],
+    }
+    return next((f"{kind}:{name}" for kind, name in candidates.items() if name), "")
 
 
 def parse_key(values: Sequence[str], key_format: KeyFormat = "any") -> str | None:
     """Read the key from every value of the header that was received.
 
-    A structured-field string (``"k"``) and a bare value (``k``) name the same key. Parameters after the string are
+    A structured-field string (``"k"``) and a bare value (``k``) name the same key; only the former may hold a comma,
+    which in the latter looks like two lines that a proxy has joined. Parameters after the string are
     refused: the header defines none, and two spellings of one key must never become two keys.
 
     Returns:
@@ -166,9 +218,9 @@ def parse_key(values: Sequence[str], key_format: KeyFormat = "any") -> str | Non
 
     Source: draft-ietf-httpapi-idempotency-key-header-07, section 2; RFC 9651, section 3.3.3.
     """
-    if len(values) > 1:
-        raise Problem("key-invalid", "The Idempotency-Key header was sent more than once.")
     value = values[0].strip(" \t") if values else ""
+    if len(values) > 1 or ("," in value and not value.startswith('"')):  # a proxy joins two lines with a comma
+        raise Problem("key-invalid", "The Idempotency-Key header was sent more than once, or its key has a comma.")
     if value.startswith('"'):
         value = _unquote(value)
     if not value:
@@ -181,17 +233,17 @@ def parse_key(values: Sequence[str], key_format: KeyFormat = "any") -> str | Non
 
 
 def record_id(principal: str, method: str, route: str, key: str) -> str:
-    """Hash what a key is scoped by into the id of its record: 64 hexadecimal digits of SHA-256.
+    """Hash what a key is scoped by into the id of its record: 64 hexadecimal digits of SHA-256, and the form's version.
 
     Each part is preceded by its length, so that no principal reaches another's record by moving characters from one
-    part to the next; and the raw key is never stored.
+    part to the next; and the raw key is never stored. What the route's parameters are called does not count.
     """
     digest = sha256()
-    for part in (principal, method, route, key):
+    for part in (principal, method, _PARAMETER.sub(r"{\2}", route), key):
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
-    return digest.hexdigest()
+    return f"{digest.hexdigest()}:{_RECORD_ID_VERSION}"
 
 
 def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
@@ -202,11 +254,27 @@ def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
     return [value for header, values in headers.items() if header.lower() == name for value in values]
 
 
-def _below_base(path: str, route: str) -> str:
-    """Take from a path what a custom domain's mapping puts before it: as many segments as the route has are ours."""
-    if "+}" in route:  # how many segments a greedy parameter holds, nobody tells
-        return path
-    return "/" + "/".join(path.rsplit("/", route.count("/"))[1:])
+def _base_path(event: Mapping[str, Any], path: str) -> str:
+    client_path = ((event.get("requestContext") or {}).get("path") or event.get("path") or path).rstrip("/")
+    return str(client_path.rsplit("/", path.count("/"))[0])
+
+
+def _path_parameters(route: str, path: str) -> dict[str, str]:
+    """Read the parameters out of a path that `matched_path` made."""
+    pattern = _PARAMETER.sub(lambda match: f"(?P<p{match.start()}>{'.*' if match[2] else '[^/]*'})", route)
+    found = re.fullmatch(pattern, path)
+    values = found.groupdict() if found else {}
+    return {
+        match[1]: unquote(values[f"p{match.start()}"])
+        for match in _PARAMETER.finditer(route)
+        if f"p{match.start()}" in values
+    }
+
+
+def _canonical_number(text: str) -> float | int:
+    """Read ``10.0`` as ``10``: they are one number, one fingerprint, and so one request (RFC 8785, section 3.2.2.3)."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < _INTEGERS else number
 
 
 def _no_member_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ _HEADERS_LIMIT = 10_240
 _JSON_GROWTH = 6
 # Below this, compression costs more than it saves.
 _COMPRESS_FROM = 512
+# Bytes that the response of a failure has in the record while steps are undone.
+_SHORT_LIMIT = 40_000
 # Characters of an error that the record keeps.
 _ERROR_LIMIT = 500
 
@@ -106,7 +108,7 @@ class StoredResponse:
             if isinstance(body, bytes) and response.is_json():
                 body = body.decode()  # Powertools would encode it as JSON once more
             elif not isinstance(body, (str, bytes, NoneType)):
-                body = serialize(body)
+                body = _without_nan(serialize(body))
         except (TypeError, ValueError) as error:
             raise NotStorable(f"the body is not JSON: {error}") from error
         headers = {
@@ -118,6 +120,38 @@ class StoredResponse:
         stored = cls(int(response.status_code), headers, content, text=not isinstance(body, bytes))
         stored._check_limits()
         return stored
+
+    @classmethod
+    def of_error(cls, error: Exception, show: Show) -> Self:
+        """Take from the response to an exception what is kept, as far as it can be."""
+        try:
+            response = show(error)
+        except Exception:  # noqa: BLE001 - a handler that fails itself must not leave the key claimed
+            response = as_problem(error).response()
+        try:
+            return cls.of(response)
+        except NotStorable as problem:
+            return cls.instead_of(response.status_code, problem)
+
+    @classmethod
+    def instead_of(cls, status: int, problem: NotStorable) -> Self:
+        """Make the response for one that cannot be kept: with its status, if that says that it failed."""
+        told = Problem("response-not-stored", f"The request was carried out, but {problem}.")
+        if status >= 400:
+            told = Problem("response-not-stored", f"The request failed, and {problem}.", status=status)
+        return cls.of(told.response())
+
+    def shortened(self) -> Self:
+        """Make it fit into the record besides the results of steps."""
+        _, body = self.pack()
+        if len(body) <= _SHORT_LIMIT:
+            return self
+        return self.instead_of(self.status, NotStorable(f"its answer of {len(self.body)} bytes is too large"))
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self.body) + sum(len(name) + len(value) for name, values in self.headers.items() for value in values)
 
     def header(self, name: str) -> str:
         """The first value of a kept header, whose name is given in lower case; empty if there is none."""
@@ -150,7 +184,7 @@ class StoredResponse:
         # Only a body near the limit is worth encoding to see how long it gets.
         if len(self.body) > _LAMBDA_LIMIT // _JSON_GROWTH and self._encoded_length() > _LAMBDA_LIMIT:
             raise NotStorable(f"the body of {len(self.body)} bytes is beyond what Lambda can return")
-        if sum(len(name) + len(value) for name, values in self.headers.items() for value in values) > _HEADERS_LIMIT:
+        if self.size - len(self.body) > _HEADERS_LIMIT:
             raise NotStorable("the headers are beyond what API Gateway can return")
 
     def _encoded_length(self) -> int:
@@ -179,6 +213,7 @@ class Verdict:
         response: what the client is answered with.
         rows: business rows to be written with a completion.
         error: why it failed, for the record; empty if only the response says so.
+        cause: the exception that it failed with, if any.
         unkept: the route's response, whose cookies and further headers only the first client gets; None if there is
             none, or the route's response is not the one that was stored.
     """
@@ -187,7 +222,15 @@ class Verdict:
     response: StoredResponse
     rows: Sequence[Row] = ()
     error: str = ""
+    cause: Exception | None = None
     unkept: Response[Any] | None = None
+
+    @classmethod
+    def unsettled(cls, error: Exception) -> Self:
+        """The end of an attempt that could not be settled, whatever its response would have been."""
+        problem = error if isinstance(error, Retry) else as_problem(RuntimeError())
+        text = f"{type(error).__name__}: {error}"[:_ERROR_LIMIT]
+        return cls(End.RETRY, StoredResponse.of(problem.response()), error=text, cause=error)
 
     def undone(self, decided: StoredResponse) -> Self:
         """The end of an operation whose steps are undone: an earlier attempt may have decided on another response."""
@@ -206,21 +249,29 @@ class Verdict:
         try:
             stored = StoredResponse.of(response, policy.keep_headers, serialize)
         except NotStorable as error:
-            problem = Problem("response-not-stored", f"The request was carried out, but {error}.")
-            return cls(end, StoredResponse.of(problem.response()), rows, str(error))
+            return cls(end, StoredResponse.instead_of(response.status_code, error), rows, str(error))
         return cls(end, stored, rows, unkept=response)
 
     @classmethod
     def of_error(cls, error: Exception, policy: Policy, show: Show) -> Self:
         """Judge what a route raised: the application's own exception handlers say what it comes to."""
-        if isinstance(error, RowTaken):
-            error = error.row.conflict or error
-        try:
-            response = StoredResponse.of(show(error))
-        except Exception:  # noqa: BLE001 - a handler that fails itself must not keep the key claimed
-            response = StoredResponse.of(as_problem(error).response())
-        final = isinstance(error, Rejected) or (not isinstance(error, Retry) and policy.stores(response.status))
-        return cls(End.FAIL if final else End.RETRY, response, error=f"{type(error).__name__}: {error}"[:_ERROR_LIMIT])
+        shown = (error.row.conflict or error) if isinstance(error, RowTaken) else error
+        response = StoredResponse.of_error(shown, show)
+        refused = isinstance(shown, (Rejected, NotStorable))
+        final = refused or (not isinstance(shown, Retry) and policy.stores(response.status))
+        text = f"{type(shown).__name__}: {shown}"[:_ERROR_LIMIT]
+        return cls(End.FAIL if final else End.RETRY, response, error=text, cause=error)
+
+
+def _without_nan(text: str) -> str:
+    """Refuse what Python's JSON has, and nobody else's: NaN and infinities (RFC 8259, section 6)."""
+    if "NaN" in text or "Infinity" in text:
+        json.loads(text, parse_constant=_refuse)
+    return text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 # A lone surrogate is text to Python and to JSON, but not to UTF-8: pass it through both ways.

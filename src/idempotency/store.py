@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from idempotency.clock import Clock
-from idempotency.errors import Fenced, Rejected, RowTaken, Unavailable
+from idempotency.errors import Fenced, NotStorable, Rejected, RowTaken, Unavailable
 from idempotency.record import Record, Status
 from idempotency.response import Row, StoredResponse
 
@@ -51,24 +51,21 @@ _UNAVAILABLE = frozenset(
     }
 )
 
+# What DynamoDB's numbers hold (Naming rules and data types, "Number").
+_DIGITS = 38
+_SMALLEST = Decimal("1E-130")
+_LARGEST = Decimal("1E+126")
+# Bytes of a partition key.
+_KEY_LIMIT = 2_048
+
+_FREE = "attribute_not_exists(id)"
 _CLAIM = """
     SET #status = :processing, #owner = :owner, lease_until = :lease_until, expires_at = :expires_at,
-        claimed_at = :claimed_at, fingerprint = :fingerprint,
-        created_at = if_not_exists(created_at, :claimed_at),
-        operation_id = if_not_exists(operation_id, :operation_id),
-        steps = if_not_exists(steps, :steps)
+        claimed_at = :claimed_at
 """
 _CLAIM_RECOVERABLE = ", recovery_shard = :shard, #request = if_not_exists(#request, :request)"
-_CLAIMABLE = """
-    attribute_not_exists(id) OR (
-        fingerprint = :fingerprint AND #status <> :completed AND expires_at > :now_seconds
-        AND (#status = :released OR lease_until < :now))
-"""
-_RESUME = """
-    SET #status = :processing, #owner = :owner, lease_until = :lease_until, expires_at = :expires_at,
-        claimed_at = :now
-    ADD attempt :one, recoveries :one
-"""
+# An owner that is late lengthens the lease with each checkpoint; whoever released or took it over changed the others.
+_AS_SEEN = "#status = :seen_status AND #owner = :seen_owner AND lease_until = :seen_lease_until"
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 # Whoever replaced or completed it meanwhile has set another time.
 _NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
@@ -107,7 +104,7 @@ class _Table:
                 if pause is None:
                     raise _translate(error) from error
                 self._clock.sleep(pause)
-            except BotoCoreError as error:
+            except (BotoCoreError, ResponseParserError) as error:
                 raise Unavailable("DynamoDB cannot be reached.") from error
 
 
@@ -115,11 +112,21 @@ class Rows(_Table):
     """Business rows: read; they are written with a checkpoint or a completion, see `Store`."""
 
     def get(self, id_: str) -> Item | None:
-        """Read a row, strongly consistently, so that a client sees what it was just told of (1 read unit per 4 KB)."""
+        """Read a row, strongly consistently, so that a client sees what it was just told of (1 read unit per 4 KB).
+
+        What cannot be the id of a row is none's, without a call: a client may send any text.
+        """
+        if not 0 < len(id_.encode(errors="replace")) <= _KEY_LIMIT:
+            return None
         return self._get(id_)
 
     def row(self, item: Mapping[str, Any], conflict: Rejected | None = None) -> Row:
-        """Describe a row of this table; see `idempotency.response.Row`."""
+        """Describe a row of this table; see `idempotency.Row`.
+
+        Raises:
+            NotStorable: if it is not JSON, or holds a number that DynamoDB does not keep as it is.
+        """
+        _encode(item)
         return Row(self.table, item, conflict)
 
 
@@ -127,30 +134,25 @@ class Store(_Table):
     """The record's transitions. Times are epoch milliseconds unless the name says seconds."""
 
     def claim(self, candidate: Record, now: int) -> Record:
-        """Claim a key for a new owner: 1 write, 2 if the record in the way has expired.
+        """Claim a key for a new owner: 1 write, 2 if there is a record in the way that may be replaced.
 
         Returns:
-            The record as it now stands. It is the claimant's if ``owner`` is; otherwise it says why not. An
+            The record as it now is. It is the claimant's if ``owner`` is; otherwise it says why not. An
             acknowledgement lost on the way looks like a record that has the claimant's own token already: claimed.
         """
-        recoverable = candidate.request is not None
-        values = {
-            **_claim_values(candidate, now),
-            "fingerprint": candidate.fingerprint,
-            "claimed_at": candidate.claimed_at,
-            "operation_id": candidate.operation_id,
-            "steps": {},
-            "released": Status.RELEASED,
-            **({"shard": candidate.id[0], "request": candidate.request} if recoverable else {}),
-        }
-        update = f"{_CLAIM}{_CLAIM_RECOVERABLE if recoverable else ''} ADD attempt :one"
         try:
-            return self._update(candidate.id, update, _CLAIMABLE, values)
+            self._put(candidate, _FREE)
         except _ConditionFailed as failed:
-            current = _record(failed.item)
-        if not current.expired(now):
-            return current
-        return self._replace(current, candidate)
+            found = _record(failed.item)
+        else:
+            return candidate
+        if found.owner == candidate.owner or not found.claimable(now):
+            return found
+        if found.expired(now):
+            return self._replace(found, candidate)
+        if found.fingerprint != candidate.fingerprint:
+            return found
+        return self._take_over(found, candidate)
 
     def resume(self, candidate: Record, now: int) -> Record | None:
         """Claim an abandoned operation for recovery, whatever its request: 1 write.
@@ -158,11 +160,12 @@ class Store(_Table):
         Returns:
             The record with its stored request, or None if it is not due any more.
         """
+        values = {**_claim_values(candidate), "now": now, "now_seconds": now // 1000, "completed": Status.COMPLETED}
         try:
-            return self._update(candidate.id, _RESUME, _DUE, _claim_values(candidate, now))
+            return self._update(candidate.id, f"{_CLAIM} ADD attempt :one, recoveries :one", _DUE, values)
         except _ConditionFailed as failed:
-            current = _record(failed.item) if failed.item else None
-            return current if current and current.owner == candidate.owner else None
+            found = _record(failed.item) if failed.item else None
+            return found if found and found.owner == candidate.owner else None
 
     def get(self, id_: str) -> Record | None:
         """Read a record, strongly consistently: 1 read unit while it is small."""
@@ -194,27 +197,46 @@ class Store(_Table):
             deleted=deleted,
         )
 
+    def keep_refusals(self, record: Record, refused: Mapping[str, str]) -> None:
+        """Keep the refusals of steps: 1 write.
+
+        Raises:
+            Fenced: if the record is not the owner's any more.
+        """
+        self._write_owned(record, "SET refused = :refused", {"refused": dict(refused)})
+
     def fail(self, record: Record, response: StoredResponse) -> Record:
         """Decide that the operation fails for good, before its steps are undone: 1 write.
+
+        Args:
+            record: the record, with the outcomes that this attempt knows of.
+            response: the response of the failure.
 
         Raises:
             Fenced: if the record is not the owner's any more.
         """
         description, body = response.pack()
         failure = {**description, "body": body}
-        self._write_owned(record, "SET failure = :failure", {"failure": failure})
+        outcomes = _outcomes(record)
+        self._write_owned(record, f"SET {_assign(outcomes)}failure = :failure", {**outcomes, "failure": failure})
         return replace(record, failure=failure)
 
     def release(self, record: Record, *, due: int, error: str) -> None:
         """Let another attempt start at once; ``due`` is when recovery may: 1 write. Steps and operation id stay.
 
+        Args:
+            record: the record, with the outcomes that this attempt knows of.
+            due: epoch milliseconds.
+            error: why it is released.
+
         Raises:
             Fenced: if the record is not the owner's any more.
         """
+        outcomes = _outcomes(record)
         self._write_owned(
             record,
-            "SET #status = :status, lease_until = :due, last_error = :error",
-            {"status": Status.RELEASED, "due": due, "error": error},
+            f"SET {_assign(outcomes)}#status = :status, lease_until = :due, last_error = :error ADD releases :one",
+            {**outcomes, "status": Status.RELEASED, "due": due, "error": error, "one": 1},
         )
 
     def complete(
@@ -236,12 +258,20 @@ class Store(_Table):
             description["body"] = body
         update = (
             "SET #status = :status, #response = :response, expires_at = :expires_at "
-            "REMOVE recovery_shard, #request, failure, last_error"
+            "REMOVE recovery_shard, #request, steps, refused, begun, failure, last_error"
         )
         values = {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds}
         self._write_owned(record, update, values, inserted=rows)
         return replace(
-            record, status=Status.COMPLETED, response=description, expires_at=expires_at_seconds, request=None
+            record,
+            status=Status.COMPLETED,
+            response=description,
+            expires_at=expires_at_seconds,
+            request=None,
+            steps={},
+            refused={},
+            begun=(),
+            failure=None,
         )
 
     def response(self, record: Record) -> StoredResponse:
@@ -289,19 +319,38 @@ class Store(_Table):
         return True
 
     def _replace(self, expired: Record, candidate: Record) -> Record:
-        claimed = replace(candidate, attempt=expired.attempt + 1)
-        shard = {"recovery_shard": candidate.id[0]} if candidate.request is not None else {}
+        # No attempt of the operation that is forgotten counts as one of this one's.
+        claimed = replace(candidate, attempt=expired.attempt + 1, releases=expired.attempt)
         try:
-            self._call(
-                self._client.put_item,
-                TableName=self.table,
-                Item=_encode({**_item(claimed), **shard}),
-                **_expressions({"ConditionExpression": _NOT_REPLACED_SINCE}, {"expires_at": expired.expires_at}),
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            self._put(claimed, _NOT_REPLACED_SINCE, expires_at=expired.expires_at)
         except _ConditionFailed as failed:
             return _record(failed.item)
         return claimed
+
+    def _take_over(self, found: Record, candidate: Record) -> Record:
+        recoverable = candidate.request is not None
+        values = {
+            **_claim_values(candidate),
+            **({"shard": candidate.id[0], "request": candidate.request} if recoverable else {}),
+            "seen_status": found.status,
+            "seen_owner": found.owner,
+            "seen_lease_until": found.lease_until,
+        }
+        update = f"{_CLAIM}{_CLAIM_RECOVERABLE if recoverable else ''} ADD attempt :one"
+        try:
+            return self._update(candidate.id, update, _AS_SEEN, values)
+        except _ConditionFailed as failed:
+            return _record(failed.item) if failed.item else self.claim(candidate, candidate.claimed_at)
+
+    def _put(self, candidate: Record, condition: str, **values: Any) -> None:
+        shard = {"recovery_shard": candidate.id[0]} if candidate.request is not None else {}
+        self._call(
+            self._client.put_item,
+            TableName=self.table,
+            Item=_encode({**_item(candidate), **shard}),
+            **_expressions({"ConditionExpression": condition}, values),
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
 
     def _write_owned(
         self,
@@ -406,16 +455,17 @@ class _TransactionCanceled(Exception):
 
 
 def _translate(error: ClientError) -> Exception:
-    code = error.response["Error"]["Code"]
+    response: Mapping[str, Any] = error.response
+    code = response["Error"]["Code"]
     if code == "ConditionalCheckFailedException":
-        return _ConditionFailed(_decode(error.response.get("Item", {})))
+        return _ConditionFailed(_decode(response.get("Item", {})))
     if code == "TransactionCanceledException":
-        reasons = error.response.get("CancellationReasons", [])
+        reasons = response.get("CancellationReasons", [])
         codes = {reason.get("Code") for reason in reasons}
         if "ConditionalCheckFailed" in codes or not codes & _UNAVAILABLE:
             return _TransactionCanceled(reasons)
         return Unavailable("DynamoDB cannot run the transaction now.")
-    if code in _UNAVAILABLE:
+    if code in _UNAVAILABLE or response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
         return Unavailable("DynamoDB refuses for now.")
     return error
 
@@ -444,15 +494,13 @@ def _if_row_is_free(row: Row, operation_id: str) -> dict[str, Any]:
     return {"TableName": row.table, **condition}
 
 
-def _claim_values(candidate: Record, now: int) -> dict[str, Any]:
+def _claim_values(candidate: Record) -> dict[str, Any]:
     return {
         "processing": Status.PROCESSING,
-        "completed": Status.COMPLETED,
         "owner": candidate.owner,
         "lease_until": candidate.lease_until,
         "expires_at": candidate.expires_at,
-        "now": now,
-        "now_seconds": now // 1000,
+        "claimed_at": candidate.claimed_at,
         "one": 1,
     }
 
@@ -470,12 +518,22 @@ def _expressions(
     return {
         **{kind: " ".join(expression.split()) for kind, expression in expressions.items()},
         **({"ExpressionAttributeNames": all_names} if all_names else {}),
-        "ExpressionAttributeValues": _encode({f":{name}": value for name, value in values.items()}),
+        **({"ExpressionAttributeValues": _encode({f":{name}": values[name] for name in values})} if values else {}),
     }
 
 
+def _outcomes(record: Record) -> dict[str, Any]:
+    """What an attempt knows of the outcomes of steps besides their results, if anything."""
+    found = {"refused": dict(record.refused), "begun": list(record.begun)}
+    return {name: value for name, value in found.items() if value}
+
+
+def _assign(values: Mapping[str, Any]) -> str:
+    return "".join(f"{name} = :{name}, " for name in values)
+
+
 def _item(record: Record) -> Item:
-    return {name: value for name, value in vars(record).items() if value is not None}
+    return {name: value for name, value in vars(record).items() if value or name == "steps"}
 
 
 def _record(item: Item) -> Record:
@@ -483,27 +541,51 @@ def _record(item: Item) -> Record:
     return Record(**{**fields, "status": Status(fields["status"])})
 
 
-_serializer = TypeSerializer()
-_deserializer = TypeDeserializer()
-
-
 def _encode(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _serializer.serialize(value) for name, value in item.items()}
+    return {name: _attribute(value) for name, value in item.items()}
 
 
-def _decode(item: Any) -> Item:
-    return {name: _plain(_deserializer.deserialize(value)) for name, value in item.items()}
+def _decode(item: Mapping[str, Any]) -> Item:
+    return {name: _value(attribute) for name, attribute in item.items()}
 
 
-def _plain(value: Any) -> Any:
-    """Numbers as int and binary as bytes: the SDK's own wrappers stop here."""
+def _attribute(value: Any) -> dict[str, Any]:  # noqa: PLR0911 - a table of types
+    """A value as DynamoDB takes it; every JSON number is one of DynamoDB's."""
     match value:
-        case Decimal():
-            return int(value)
-        case Binary():
-            return value.__bytes__()
-        case dict():
-            return {name: _plain(member) for name, member in value.items()}
-        case list():
-            return [_plain(member) for member in value]
+        case str():
+            return {"S": value}
+        case bool():
+            return {"BOOL": value}
+        case int() | float() | Decimal():
+            return {"N": _number(value)}
+        case bytes():
+            return {"B": value}
+        case None:
+            return {"NULL": True}
+        case Mapping():
+            return {"M": {str(name): _attribute(member) for name, member in value.items()}}
+        case list() | tuple():
+            return {"L": [_attribute(member) for member in value]}
+    raise NotStorable(f"a row holds a {type(value).__name__}, which is not JSON")
+
+
+def _number(value: float | Decimal) -> str:
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    significant = len(number.as_tuple().digits)
+    if not number.is_finite() or significant > _DIGITS or (number and not _SMALLEST <= abs(number) < _LARGEST):
+        raise NotStorable(f"a row holds the number {value}, which DynamoDB does not keep as it is")
+    return str(number)
+
+
+def _value(attribute: Mapping[str, Any]) -> Any:
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "N":
+            return int(value) if value.lstrip("-").isdecimal() else float(value)
+        case "M":
+            return {name: _value(member) for name, member in value.items()}
+        case "L":
+            return [_value(member) for member in value]
+        case "NULL":
+            return None
     return value

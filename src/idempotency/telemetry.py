@@ -1,5 +1,6 @@
 """What happened to a key, as metrics (embedded metric format) and log keys; never the key, the token or the body."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from aws_lambda_powertools import Logger, Metrics
@@ -22,6 +23,7 @@ class Outcome(StrEnum):
     RELEASED = "Released"
     PARKED = "Parked"
     EXPIRED = "Expired"
+    IN_DOUBT = "InDoubt"
 
 
 class Telemetry:
@@ -36,6 +38,10 @@ class Telemetry:
         self._metrics = metrics
         self._logger = logger
 
+    def begin(self) -> None:
+        """Forget what log lines carry of the operation before, where one invocation runs several."""
+        self._logger.remove_keys(["outcome", "operation_id", "attempt"])
+
     def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
         """Count an outcome, and its duration if it has one."""
         self._metrics.add_metric(outcome, MetricUnit.Count, 1)
@@ -44,6 +50,16 @@ class Telemetry:
         self._logger.append_keys(outcome=outcome.value)
         if record is not None:
             self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
+
+    def doubt(self, doubts: Sequence[str], record: Record) -> None:
+        """Tell an operator, at once, which effects of an operation may be left behind."""
+        for doubt in doubts:
+            self._logger.error(
+                "in doubt", doubt=doubt, operation_id=record.operation_id, attempt=record.attempt, record=record.id
+            )
+        if doubts:
+            self.emit(Outcome.IN_DOUBT, record)
+            self._metrics.flush_metrics()
 
     def error(self, error: BaseException) -> None:
         """Log an error of which the client learns nothing."""
