@@ -130,5 +130,10 @@ format: ## Bring the code into shape
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
+.PHONY: contract
+contract: ## Write the request bodies of src/ into template.yaml and openapi.yaml
+	$(SETUP) dev
+	$(RUN) tools.contract
+
 .PHONY: check
 check: test lint ## Run all tests, then lint
