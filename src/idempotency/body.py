@@ -107,7 +107,7 @@ class Body:
 
 @contextmanager
 def _telling(body: type[Body], field: "Field[Any]") -> Iterator[None]:
-    """Say of an error in an annotation where it is."""
+    """Say where an error in an annotation is."""
     try:
         yield
     except (AttributeError, NameError, SyntaxError, TypeError) as error:
@@ -117,7 +117,7 @@ def _telling(body: type[Body], field: "Field[Any]") -> Iterator[None]:
 def _resolved(body: type[Body], field: "Field[Any]") -> Any:
     """The type that an annotation stands for, be it a string (``from __future__ import annotations``) or not."""
     if hasattr(Body, field.name):
-        raise TypeError("every body has something else of this name")
+        raise TypeError("every body has something else by this name")
     alone = type(body.__name__, (), {"__annotations__": {field.name: field.type}, "__module__": body.__module__})
     return get_type_hints(alone, include_extras=True)[field.name]
 
@@ -144,14 +144,14 @@ def _schema(hint: Any, *, optional: bool = False) -> dict[str, Any]:
         inner = [member for member in of if member is not NoneType]
         if len(inner) == 1 and optional:
             return _schema(inner[0])
-        raise TypeError("the only union is T | None, of a field whose default is None")
+        raise TypeError("the only union is T | None, and its default is None")
     if origin is not None:
         return _generic(hint, origin, of)
     if isinstance(hint, type) and issubclass(hint, Body):
         return hint.SCHEMA
     if hint in _TYPES:
         return {"type": _TYPES[hint]}
-    raise TypeError(f"{getattr(hint, '__name__', hint)} is no type of a field")
+    raise TypeError(f"a field cannot be {getattr(hint, '__name__', hint)}")
 
 
 def _generic(hint: Any, origin: Any, of: tuple[Any, ...]) -> dict[str, Any]:
@@ -161,18 +161,18 @@ def _generic(hint: Any, origin: Any, of: tuple[Any, ...]) -> dict[str, Any]:
         return {"type": "array", "items": _schema(of[0])}
     if origin is dict and of[0] is str:
         return {"type": "object", "additionalProperties": _schema(of[1])}
-    raise TypeError(f"{hint} is no type of a field")
+    raise TypeError(f"a field cannot be {hint}")
 
 
 def _constrained(schema: dict[str, Any], metadata: tuple[Any, ...]) -> dict[str, Any]:
     for keywords in metadata:
         if not isinstance(keywords, dict):
-            raise TypeError(f"{keywords!r} is no dict of JSON Schema's keywords")
+            raise TypeError(f"{keywords!r} is not a dict of JSON Schema keywords")
         known = _KEYWORDS[schema["type"]]
         if unknown := [keyword for keyword in keywords if keyword not in known]:
-            raise TypeError(f"{unknown} cannot be said of type {schema['type']}, but {sorted(known)}")
+            raise TypeError(f"type {schema['type']} takes {sorted(known)}, not {unknown}")
         if (name := keywords.get("format")) not in {None, *CodeGeneratorDraft07.FORMAT_REGEXS}:
-            raise TypeError(f"nothing here checks the format {name!r}; a pattern could")
+            raise TypeError(f"nothing would check the format {name!r}; a pattern can")
         schema = {**schema, **keywords}
     return schema
 
