@@ -36,7 +36,7 @@ _TEMPLATE = ROOT / "template.yaml"
 _MODELS = ("Resources", "Api", "Properties", "Models")
 _DOCUMENT = ROOT / "openapi.yaml"
 _SCHEMAS = ("components", "schemas")
-_WIDTH = 120
+_WIDTH = 110
 _REMARKS = frozenset({"title", "description", "examples", "example", "deprecated", "externalDocs", "$comment"})
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", re.MULTILINE)
 
@@ -72,9 +72,9 @@ def renewed() -> dict[Path, str]:
     return {path: text for path, text in texts.items() if text != _text(path)}
 
 
-def orphans(template: Path = _TEMPLATE) -> set[str]:
-    """The names of models in a template that no class in src/ has."""
-    _, entries = _find(template, _text(template), _MODELS)
+def orphans() -> set[str]:
+    """The names of models in the template that no class in src/ has."""
+    _, entries = _find(_TEMPLATE, _text(_TEMPLATE), _MODELS)
     return {name.value for name, _ in entries} - {found.__name__ for found in _classes()}
 
 

@@ -60,8 +60,8 @@ class Body:
 
     A field is a ``str``, ``int``, ``float`` or ``bool``, a ``Literal`` of strings or of integers, another body, or a
     ``list[T]`` or ``dict[str, T]`` of these; ``Annotated`` adds keywords of JSON Schema. A client may leave out a field
-    that has a default; ``T | None = None`` shows whether it did. JSON's ``null`` is never admitted: the gateway
-    drops it from models that it imports, and it would be a second way to send the same request.
+    that has a default; ``T | None = None`` shows whether it did, and ``Annotated`` is around ``T | None``. A JSON
+    ``null`` is never admitted: the gateway drops it from models, and it would be a second way to send the same request.
 
     `SCHEMA` is made from the fields, unless the class writes its own. That one may admit members that are not fields;
     they are not read.
