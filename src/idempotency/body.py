@@ -141,9 +141,8 @@ def _schema(hint: Any, *, optional: bool = False) -> dict[str, Any]:
     if origin is Annotated:
         return _constrained(_schema(of[0], optional=optional), of[1:])
     if origin in _UNIONS:
-        inner = [member for member in of if member is not NoneType]
-        if len(inner) == 1 and optional:
-            return _schema(inner[0])
+        if optional and (inner := _inner(hint)):
+            return _schema(inner)
         raise TypeError("the only union is T | None, and its default is None")
     if origin is not None:
         return _generic(hint, origin, of)
@@ -152,6 +151,15 @@ def _schema(hint: Any, *, optional: bool = False) -> dict[str, Any]:
     if hint in _TYPES:
         return {"type": _TYPES[hint]}
     raise TypeError(f"a field cannot be {getattr(hint, '__name__', hint)}")
+
+
+def _inner(hint: Any) -> Any:
+    """What ``Annotated[T, …]`` and ``T | None`` are made of; None if it is neither."""
+    origin, of = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return of[0]
+    members = [member for member in of if member is not NoneType]
+    return members[0] if origin in _UNIONS and len(members) == 1 else None
 
 
 def _generic(hint: Any, origin: Any, of: tuple[Any, ...]) -> dict[str, Any]:
@@ -185,9 +193,9 @@ def _validator(body: type[Body]) -> Callable[[Any], Any]:
 
 def _read(hint: Any, value: Any) -> Any:
     """What a value that matches the schema of a type is in Python."""
+    if inner := _inner(hint):
+        return _read(inner, value)
     origin, of = get_origin(hint), get_args(hint)
-    if origin is Annotated or (origin in _UNIONS and of[1:] == (NoneType,)):
-        return _read(of[0], value)
     match value:
         case list() if origin is list:
             return [_read(of[0], item) for item in value]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, asdict, field
 from functools import reduce
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NewType
 from urllib.parse import unquote
 
 import jsonschema_rs
@@ -16,8 +17,12 @@ from hypothesis import strategies as st
 
 from idempotency.body import Body
 from idempotency.problems import Problem
+from provisioning.campaigns import CampaignRequest
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
+
+
+Sku = NewType("Sku", str)
 
 
 class Item(Body):
@@ -30,7 +35,7 @@ class Order(Body):
     by: Literal["sea", "air"] = "sea"
     note: Annotated[str | None, {"maxLength": 5}] = None
     stock: dict[str, Annotated[int, {"minimum": 0}]] = field(default_factory=dict)
-    first: Item | None = None
+    first: None | Item = None  # noqa: RUF036 - some write it so
 
 
 class Open(Body):
@@ -168,6 +173,7 @@ class TestClass:
         [
             (str, "a"),
             (str | None, None),
+            (None | str, None),
             (Annotated[str | None, {}], None),
             (Annotated[str, {}], "a"),
             (str, field(default="a")),
@@ -200,6 +206,9 @@ class TestClass:
             (Body, "type object 'Body' has no attribute 'SCHEMA'"),
             (tuple[int, int], "a field cannot be tuple[int, int]"),
             (dict[int, str], "a field cannot be dict[int, str]"),
+            (Mapping[str, int], "a field cannot be collections.abc.Mapping[str, int]"),
+            (list[1], "a field cannot be 1"),  # type: ignore[valid-type]
+            (Sku, "a field cannot be Sku"),
             (Literal["a", 1], "a field cannot be typing.Literal['a', 1]"),
             (Literal[True], "a field cannot be typing.Literal[True]"),
             (list[dt.date], "a field cannot be date"),
@@ -267,6 +276,13 @@ class TestClass:
 
         assert asdict(body.read({"it": [1, {"a": None}]})) == {"it": [1, {"a": None}]}
 
+    @pytest.mark.parametrize("value", [1, 1.5, "a", None, [1.5], {"a": 1}], ids=str)
+    @pytest.mark.parametrize("hint", [int | float | None, str | dict[str, int], dict, list, None], ids=str)
+    def test_leaves_what_it_does_not_know_as_it_is(self, hint: Any, value: Any) -> None:
+        body = made(hint, SCHEMA={"type": "object", "required": ["it"]})
+
+        assert [*vars(body.read({"it": value})).values()] == [value]
+
 
 class TestRead:
     def test_makes_bodies_of_whatever_is_in_it(self) -> None:
@@ -315,6 +331,7 @@ class TestRead:
             "#/no": "is not known here",
         }
         assert errors(Order, {}) == {"#/items": "is required"}
+        assert errors(CampaignRequest, {"name": "Spring sale"}) == {"#/domain": "is required"}
 
     def test_says_the_first_thing_that_is_wrong_with_a_field(self) -> None:
         body = made(Annotated[str, {"minLength": 2, "pattern": "^b"}])
@@ -345,6 +362,14 @@ class TestRead:
 
         assert errors(Stocks, {"of": {"a.b": {}, "a": {"b": "wrong"}}}) == {"#/of/a/b": "must be integer"}
         assert errors(Stocks, {"of": {"a": {"b": 1}, "a.b": "wrong"}}) == {"#/of/a.b": "must be object"}
+        assert errors(Stocks, {"of": {"a": 1, "a[0]": 2}}) == {
+            "#/of/a": "must be object",
+            "#/of/a%5B0%5D": "must be object",
+        }
+        assert errors(Stocks, {"of": {"a": {"b": "wrong"}, "b": "wrong"}}) == {
+            "#/of/a/b": "must be integer",
+            "#/of/b": "must be object",
+        }
 
     def test_answers_names_that_no_url_can_hold(self) -> None:
         assert [*errors(Item, {"sku": "A", "\ud800": 1})] == ["#/?"]
