@@ -362,6 +362,10 @@ class TestRead:
 
         assert errors(Stocks, {"of": {"a.b": {}, "a": {"b": "wrong"}}}) == {"#/of/a/b": "must be integer"}
         assert errors(Stocks, {"of": {"a": {"b": 1}, "a.b": "wrong"}}) == {"#/of/a.b": "must be object"}
+        assert errors(Stocks, {"of": {"a": "wrong", "a.b": "wrong"}}) == {
+            "#/of/a": "must be object",
+            "#/of/a.b": "must be object",
+        }
         assert errors(Stocks, {"of": {"a": 1, "a[0]": 2}}) == {
             "#/of/a": "must be object",
             "#/of/a%5B0%5D": "must be object",
