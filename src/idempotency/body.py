@@ -60,7 +60,7 @@ class Body:
 
     A field is a ``str``, ``int``, ``float`` or ``bool``, a ``Literal`` of strings or of integers, another body, or a
     ``list[T]`` or ``dict[str, T]`` of these; ``Annotated`` adds keywords of JSON Schema. A client may leave out a field
-    that has a default; ``T | None = None`` shows whether it did, and ``Annotated`` is around ``T | None``. A JSON
+    that has a default; ``T | None = None`` shows whether it did, and ``Annotated`` goes around ``T | None``. A JSON
     ``null`` is never admitted: the gateway drops it from models, and it would be a second way to send the same request.
 
     `SCHEMA` is made from the fields, unless the class writes its own. That one may admit members that are not fields;
@@ -252,7 +252,7 @@ def _paths(name: str, value: Any) -> Iterator[tuple[list[str], Any]]:
     steps: list[tuple[str, str, Any]] = []
     if isinstance(value, dict):
         steps = [(member, f".{member}", value[member]) for member in value if name.startswith(f".{member}")]
-    elif isinstance(value, list) and (index := re.match(r"\[(\d+)\]", name)):
+    elif isinstance(value, list) and (index := re.match(r"\[(\d{1,9})\]", name)):
         steps = [(index[1], index[0], item) for item in value[int(index[1]) :][:1]]
     for member, written, inner in steps:
         for path, found in _paths(name.removeprefix(written), inner):

@@ -375,6 +375,12 @@ class TestRead:
             "#/of/b": "must be object",
         }
 
+    def test_is_not_misled_by_names_that_look_like_paths(self) -> None:
+        body = made(dict[str, list[int]])
+
+        assert errors(body, {"it": {"a": [], "a[0]": ["wrong"]}}) == {"#/it/a%5B0%5D/0": "must be integer"}
+        assert len(errors(body, {"it": {"a": [], f"a[{'9' * 5_000}]": ["wrong"]}})) == 1
+
     def test_answers_names_that_no_url_can_hold(self) -> None:
         assert [*errors(Item, {"sku": "A", "\ud800": 1})] == ["#/?"]
 
