@@ -70,6 +70,11 @@ lint: ## Check style, types, imports, spelling and the template
 	@PYTHONPATH=src .venv/bin/lint-imports
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
 
+.PHONY: contract
+contract: ## Write the request bodies of src/ into template.yaml and openapi.yaml
+	$(SETUP) dev
+	$(RUN) tools.contract
+
 .PHONY: format
 format: ## Bring the code into shape
 	$(SETUP) dev

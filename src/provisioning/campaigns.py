@@ -1,6 +1,6 @@
 """Set up a campaign across services, once: its landing page, then the DNS record that leads there."""
 
-from typing import Any, ClassVar
+from typing import Annotated
 
 from idempotency import Body, Completion, Operation, Rejected
 from provisioning.dns import Dns
@@ -12,26 +12,15 @@ class CampaignRequest(Body):
     """The body of ``POST /v1/campaigns``.
 
     Args:
-        name: what people call the campaign; 1 to 100 characters.
-        domain: the host name that leads to its landing page, in lower case.
+        name: what people call the campaign.
+        domain: the host name that leads to its landing page, in lower case; one outside ASCII as Punycode (`xn--…`).
     """
 
-    name: str
-    domain: str
-
-    SCHEMA: ClassVar[dict[str, Any]] = {
-        "type": "object",
-        "required": ["name", "domain"],
-        "additionalProperties": False,
-        "properties": {
-            "name": {"type": "string", "minLength": 1, "maxLength": 100},
-            "domain": {
-                "type": "string",
-                "maxLength": 253,
-                "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])$",
-            },
-        },
-    }
+    name: Annotated[str, {"minLength": 1, "maxLength": 100}]
+    domain: Annotated[
+        str,
+        {"maxLength": 253, "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])$"},
+    ]
 
 
 def launch(

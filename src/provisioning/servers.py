@@ -1,13 +1,20 @@
 """Provision a server, once."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Literal, Protocol
 
 from idempotency import Body, Completion, Operation
 from provisioning.resources import Resources
 
-REGIONS = {"eu-west": "eu-west-1", "eu-central": "eu-central-1", "us-east": "us-east-1", "us-west": "us-west-2"}
+Region = Literal["eu-west", "eu-central", "us-east", "us-west"]
+REGIONS: dict[Region, str] = {
+    "eu-west": "eu-west-1",
+    "eu-central": "eu-central-1",
+    "us-east": "us-east-1",
+    "us-west": "us-west-2",
+}
 """Our regions → AWS regions."""
-SIZES = {"small": "t4g.small", "medium": "t4g.medium", "large": "t4g.large"}
+Size = Literal["small", "medium", "large"]
+SIZES: dict[Size, str] = {"small": "t4g.small", "medium": "t4g.medium", "large": "t4g.large"}
 """Our sizes → EC2 instance types (arm64)."""
 
 
@@ -15,22 +22,12 @@ class ServerRequest(Body):
     """The body of ``POST /v1/servers/provision``.
 
     Args:
-        region: one of `REGIONS`.
-        size: one of `SIZES`.
+        region: where the server is.
+        size: how large it is.
     """
 
-    region: str
-    size: str
-
-    SCHEMA: ClassVar[dict[str, Any]] = {
-        "type": "object",
-        "required": ["region", "size"],
-        "additionalProperties": False,
-        "properties": {
-            "region": {"type": "string", "enum": list(REGIONS)},
-            "size": {"type": "string", "enum": list(SIZES)},
-        },
-    }
+    region: Region
+    size: Size
 
 
 class Provider(Protocol):
