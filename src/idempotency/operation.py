@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from uuid import UUID, uuid5
 
 from idempotency.clock import Clock
@@ -20,8 +20,6 @@ from idempotency.response import End, Row, Show, StoredResponse, Verdict
 from idempotency.store import Store
 
 T = TypeVar("T")
-Undo = Callable[[T], object] | Callable[[], object]
-"""Undoes a step, given its result; one that needs no result also undoes a step of which nobody knows the result."""
 
 _UNDO = "undo "
 _NAME_LIMIT = 100
@@ -138,7 +136,13 @@ class Operation:
         """
         return str(uuid5(UUID(self.id), name))
 
-    def step(self, name: str, call: Callable[[str], T], undo: Undo[T] | None = None) -> T:
+    @overload
+    def step(self, name: str, call: Callable[[str], T], undo: Callable[[T], object] | None = None) -> T: ...
+
+    @overload
+    def step(self, name: str, call: Callable[[str], T], undo: Callable[[], object]) -> T: ...
+
+    def step(self, name: str, call: Callable[[str], T], undo: Callable[..., object] | None = None) -> T:
         """Do something once, whatever happens to this attempt.
 
             attempt 1   ── call ── checkpoint ── crash

@@ -112,7 +112,7 @@ class TestFirstRequest:
         assert "recovery_shard" not in record
         assert "request" not in record
         assert row["resource"] == server
-        assert (row["id"], row["principal"]) == (f"server#{server['id']}", "alice")
+        assert (row["id"], row["principal"]) == (f"server#{server['id']}", "id:alice")
         assert row["operation_id"] == record["operation_id"]
 
 

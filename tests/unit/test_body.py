@@ -179,7 +179,6 @@ class TestClass:
             (str, field(default="a")),
             (str, field(default_factory=str)),
         ],
-        ids=str,
     )
     def test_does_not_require_what_has_a_default(self, hint: Any, default: Any) -> None:
         assert made(hint, it=default).SCHEMA == {

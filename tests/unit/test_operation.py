@@ -13,12 +13,12 @@ from uuid import UUID
 
 import pytest
 
-from idempotency.errors import Rejected, Retry, RowTaken, StepError, Undoing
+from idempotency.errors import NotStorable, Rejected, Retry, RowTaken, StepError, Undoing
 from idempotency.operation import Attempt, Invocation
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
-from idempotency.response import Row, StoredResponse
+from idempotency.response import End, Row, StoredResponse, Verdict
 from idempotency.store import Store
 from tests.clocks import SetClock
 
@@ -34,6 +34,7 @@ RECORD = Record(
     operation_id="0d2a3cf5-5b6b-4e2c-9d52-3a3fd2d36a8d",
 )
 REJECTED = StoredResponse(422, {"Content-Type": ["application/problem+json"]}, b'{"title":"Rejected"}')
+FAILED = Verdict(End.FAIL, REJECTED)
 SECONDS = 28
 
 NewAttempt = Callable[..., Attempt]
@@ -210,7 +211,7 @@ class TestReservation:
         operation.step("s", lambda _: 1, undo=lambda _: rows.extend(kept.rows))
 
         for _ in range(2):
-            operation.undo(REJECTED)
+            operation.undo(FAILED)
 
         assert (rows, kept.rows) == (["a"], [])
 
@@ -221,8 +222,8 @@ class TestReservation:
         operation.reserve("name", self.ROW)
         monkeypatch.setattr(kept, "checkpoint", Mock(side_effect=RowTaken(self.ROW)))
 
-        with pytest.raises(Retry, match="Cannot undo name: the row a belongs to another operation"):
-            operation.undo(REJECTED)
+        with pytest.raises(Retry, match="Cannot undo step 'name': RowTaken.*the row a belongs to another operation"):
+            operation.undo(FAILED)
 
 
 class TestMistake:
@@ -261,13 +262,13 @@ class TestMistake:
 
     @pytest.mark.parametrize("result", [object, {1, 2}, b"x", float("nan"), float("inf")], ids=repr)
     def test_of_a_result_that_is_not_json(self, attempt: NewAttempt, kept: Checkpoints, result: Any) -> None:
-        with pytest.raises(StepError, match="'s' is not JSON"):
+        with pytest.raises(NotStorable, match="'s' is not JSON"):
             attempt().step("s", lambda _: result)
 
         assert kept.record.steps == {}
 
     def test_of_a_result_that_is_too_large(self, attempt: NewAttempt, kept: Checkpoints) -> None:
-        with pytest.raises(StepError, match="at most 16000"):
+        with pytest.raises(NotStorable, match="at most 16000"):
             attempt().step("s", lambda _: "x" * 16_000)
 
         assert attempt().step("s", lambda _: "x" * 15_998)
@@ -292,7 +293,7 @@ class TestUndoing:
         return perform
 
     def test_takes_the_latest_first(self, perform: Callable[..., Attempt], calls: Calls, kept: Checkpoints) -> None:
-        assert perform().undo(REJECTED) == REJECTED
+        assert perform().undo(FAILED) == REJECTED
 
         assert calls.made == ["undo third", "undo first"]
         assert set(kept.record.steps) == {"first", "second", "third", "undo first", "undo third"}
@@ -300,14 +301,14 @@ class TestUndoing:
     def test_takes_the_result(self, perform: Callable[..., Attempt]) -> None:
         results: list[int] = []
 
-        perform(undo_first=results.append).undo(REJECTED)
+        perform(undo_first=results.append).undo(FAILED)
 
         assert results == [1]
 
     def test_is_decided_before_it_begins(self, perform: Callable[..., Attempt], kept: Checkpoints) -> None:
         decided: list[bool] = []
 
-        perform(undo_first=lambda _: decided.append(kept.record.failure is not None)).undo(REJECTED)
+        perform(undo_first=lambda _: decided.append(kept.record.failure is not None)).undo(FAILED)
 
         assert decided == [True]
 
@@ -315,12 +316,12 @@ class TestUndoing:
         self, perform: Callable[..., Attempt], calls: Calls, kept: Checkpoints
     ) -> None:
         with pytest.raises(Retry):
-            perform(undo_first=calls.failing("undo first", Retry("later"))).undo(REJECTED)
+            perform(undo_first=calls.failing("undo first", Retry("later"))).undo(FAILED)
         assert calls.made == ["undo third", "undo first"]
 
         # When another attempt comes, its own failure does not matter
         other = StoredResponse(409, {}, b"{}")
-        assert perform().undo(other) == REJECTED
+        assert perform().undo(Verdict(End.FAIL, other)) == REJECTED
 
         assert calls.made == ["undo first"]
 
@@ -330,8 +331,8 @@ class TestUndoing:
     ) -> None:
         refused = Rejected("funnel-rejected", "no", status=422, retry_after=asked)
 
-        with pytest.raises(Retry, match="Cannot undo first") as raised:
-            perform(undo_first=calls.failing("undo first", refused)).undo(REJECTED)
+        with pytest.raises(Retry, match="Cannot undo step 'first'") as raised:
+            perform(undo_first=calls.failing("undo first", refused)).undo(FAILED)
 
         assert raised.value.retry_after == pause
 
@@ -343,7 +344,7 @@ class TestUndoing:
 
         with pytest.raises(Undoing):
             operation.step("second", calls("second"), undo=calls("undo second"))
-        operation.undo(REJECTED)
+        operation.undo(FAILED)
 
         assert calls.made == ["first", "undo first"]
 
@@ -356,7 +357,7 @@ class TestUndoing:
         operation.step("first", calls("first"), undo=calls("undo first"))
 
         with pytest.raises(Retry, match="second, third"):
-            operation.undo(REJECTED)
+            operation.ensure_reached()
 
         assert calls.made == []
 
@@ -367,7 +368,7 @@ class TestUndoing:
         clock.advance(SECONDS - 1)
 
         with pytest.raises(Retry):
-            operation.undo(REJECTED)
+            operation.undo(FAILED)
 
         assert calls.made == []
 
@@ -375,5 +376,5 @@ class TestUndoing:
         operation = attempt()
         operation.step("s", lambda _: 1)
 
-        assert operation.undo(REJECTED) == REJECTED
+        assert operation.undo(FAILED) == REJECTED
         assert kept.record.failure is None

@@ -281,7 +281,7 @@ class TestParked:
             assert campaigns.recover() == {"taken_up": 1, "completed": 0}
 
         assert campaigns.record["lease_until"] == PARKED_UNTIL
-        assert campaigns.record["last_error"].startswith("Retry: Cannot undo landing page")
+        assert campaigns.record["last_error"].startswith("Retry: Cannot undo step 'landing page'")
 
 
 class TestStoredRequest:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idempotency.errors import Problem
-from idempotency.request import Request, principal
+from idempotency.request import Request, StoredEvent, principal
 from tests.events import proxy_event
 
 JSON = ("Content-Type", "application/json")
@@ -31,10 +31,10 @@ class TestPrincipal:
     @pytest.mark.parametrize(
         ("authorizer", "caller", "expected"),
         [
-            ({"principalId": "alice", "integrationLatency": 3}, None, "alice"),
-            ({"claims": {"sub": "7d9c", "email": "a@example.com", "cognito:username": "al"}}, None, "7d9c"),
-            (None, "AIDACKCEVSQ6C2EXAMPLE", "AIDACKCEVSQ6C2EXAMPLE"),
-            (None, "AROADBQP57FF2AEXAMPLE:session-1", "AROADBQP57FF2AEXAMPLE"),
+            ({"principalId": "alice", "integrationLatency": 3}, None, "id:alice"),
+            ({"claims": {"sub": "7d9c", "email": "a@example.com", "cognito:username": "al"}}, None, "sub:7d9c"),
+            (None, "AIDACKCEVSQ6C2EXAMPLE", "iam:AIDACKCEVSQ6C2EXAMPLE"),
+            (None, "AROADBQP57FF2AEXAMPLE:session-1", "iam:AROADBQP57FF2AEXAMPLE"),
             ({}, None, ""),
             (None, None, ""),
         ],
@@ -59,6 +59,7 @@ class TestPrincipal:
 class TestPath:
     def test_of_a_greedy_route_is_whole(self) -> None:
         files = proxy_event("POST", "/v1/files/2027/a.txt", resource="/v1/files/{name+}")
+        files["pathParameters"] = {"name": "2027/a.txt"}
 
         assert Request.from_event(APIGatewayProxyEvent(files)).path == "/v1/files/2027/a.txt"
 
@@ -203,11 +204,20 @@ class TestFingerprint:
 
 
 class TestPack:
-    @pytest.mark.parametrize("body", ["{}", "", b"\x00\xff" * 5, '{"a":"é😀"}', None])
-    def test_survives_and_reads_the_same_from_an_event(self, body: str | bytes | None) -> None:
+    @pytest.mark.parametrize(
+        ("body", "media_type"),
+        [
+            ("{}", "Application/JSON; charset=utf-8"),
+            ('{"a":"é😀"}', "application/json"),
+            ("", "text/plain"),
+            (b"\x00\xff" * 5, "application/octet-stream"),
+            (None, ""),
+        ],
+    )
+    def test_survives_and_reads_the_same_from_an_event(self, body: str | bytes | None, media_type: str) -> None:
         before = request(
             body,
-            ("content-type", "Application/JSON; charset=utf-8"),
+            ("content-type", media_type),
             query=[("a", "1"), ("a", "é")],
             authorizer={"principalId": "alice"},
         )
@@ -215,12 +225,12 @@ class TestPack:
         after = Request.unpack(before.pack())
 
         assert after == before
-        assert Request.from_event(APIGatewayProxyEvent(after.event())) == before
+        assert Request.from_event(APIGatewayProxyEvent(StoredEvent(after))) == before
 
     def test_leaves_every_header_out_but_the_content_type(self) -> None:
         secret = request(header=("Authorization", "Bearer secret"))
 
-        assert "secret" not in json.dumps(Request.unpack(secret.pack()).event())
+        assert "secret" not in json.dumps(StoredEvent(Request.unpack(secret.pack())))
 
     def test_reads_what_precedes_the_path(self) -> None:
         assert request(stage="prod").base_path == "/prod"

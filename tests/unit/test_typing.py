@@ -51,7 +51,7 @@ BAD = {
     "an operation that is none": ("@idempotent(Policy())\ndef f(thing: Thing, operation: str) -> Completion: ...", "arg-type"),
     "a handler that returns nothing": ("@idempotent(Policy())\ndef f(thing: Thing, operation: Operation) -> None: ...", "arg-type"),
     "a step that takes no key": ("def f(operation: Operation) -> int: return operation.step('s', lambda: 1)", "arg-type"),
-    "a value in the place of a step's call": ("def f(operation: Operation) -> int: return operation.step('s', 1)", "arg-type"),
+    "a value in the place of a step's call": ("def f(operation: Operation) -> int: return operation.step('s', 1)", "call-overload"),
     "an undo of another type": (
         "def text(_: str) -> None: ...\ndef f(operation: Operation) -> int: return operation.step('s', lambda _: 1, undo=text)",
         "misc",

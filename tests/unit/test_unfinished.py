@@ -77,7 +77,7 @@ class TestList:
         ]  # fmt: skip
         error = "Retry: MyFunnelAPI answered 503."
         assert [cell.strip() for cell in first] == [
-            stuck[0][:12], "POST /v1/campaigns", "alice", "11", "2 h", "parked", error,
+            stuck[0][:12], "POST /v1/campaigns", "id:alice", "11", "2 h", "parked", error,
         ]  # fmt: skip
         assert [cell.strip() for cell in second] == [
             stuck[1][:12], "POST /v1/campaigns", "bob", "1", "0 s", "due in 5 s", error,

@@ -32,6 +32,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path, place, block in _BLOCK.findall(PAGE.read_text()):
         file = copy / path
         file.write_text("".join(_put(file.read_text().splitlines(keepends=True), place, block)) if place else block)
+    subprocess.run([sys.executable, "-m", "tools.contract"], cwd=copy, check=True)  # make contract
     return copy
 
 
