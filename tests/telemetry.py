@@ -1,5 +1,7 @@
 """Telemetry that are kept instead of sent."""
 
+from collections.abc import Sequence
+
 from idempotency.record import Record
 from idempotency.telemetry import Outcome, Telemetry
 
@@ -11,11 +13,18 @@ class RecordedTelemetry(Telemetry):
         self.outcomes: list[Outcome] = []
         self.waited: list[int] = []
         self.errors: list[BaseException] = []
+        self.doubts: list[str] = []
 
     def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
         self.outcomes.append(outcome)
         if milliseconds is not None:
             self.waited.append(milliseconds)
+
+    def begin(self) -> None:
+        pass
+
+    def doubt(self, doubts: Sequence[str], record: Record) -> None:
+        self.doubts += doubts
 
     def error(self, error: BaseException) -> None:
         self.errors.append(error)

@@ -30,7 +30,7 @@ _RESULTS_LIMIT = 200_000
 _LOOK_AGAIN = 20
 _TIME_TO_RELEASE = 500
 
-_current_step: ContextVar[str | None] = ContextVar("current_step", default=None)
+_current_step: ContextVar["tuple[Operation, str] | None"] = ContextVar("current_step", default=None)
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ class Operation:
     @contextmanager
     def _inside(self, name: str, step: _Step) -> Iterator[_Step]:
         outer = _current_step.get()
-        if outer is not None:
-            raise StepError(f"step {name!r} is inside step {outer!r}")
+        if outer and outer[0] is self:
+            raise StepError(f"step {name!r} is inside step {outer[1]!r}")
         if not 0 < len(name) <= _NAME_LIMIT or name.startswith(_UNDO):
             raise StepError(f"{name!r} cannot be the name of a step")
         with self._lock:
@@ -215,7 +215,7 @@ class Operation:
                 raise StepError(f"step {name!r} begins after its operation has ended")
             self._steps[name] = step
             self._running += 1
-        inside = _current_step.set(name)
+        inside = _current_step.set((self, name))
         try:
             yield step
         finally:

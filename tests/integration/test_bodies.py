@@ -79,7 +79,7 @@ class TestReplay:
         assert consistent == [True]
 
         # Every duplicate's failed claim is a write of the record's size, so that stays small.
-        assert other.calls == {"UpdateItem": 1, "BatchGetItem": 1}
+        assert other.calls == {"PutItem": 1, "BatchGetItem": 1}
         [record] = [item for item in other.scan() if "#" not in item["id"]]
         assert len(str(record)) < 2_000
 

@@ -119,7 +119,7 @@ class TestTakeOver:
         assert operation.runs == 1
         assert same(replies(results))
         assert (before.attempt, after.attempt) == (1, 2)
-        assert (after.operation_id, after.steps) == (before.operation_id, {"first": '"done"'})
+        assert (after.operation_id, before.steps) == (before.operation_id, {"first": '"done"'})
         assert sum(each.telemetry.outcomes.count(Outcome.TAKEN_OVER) for each in workers) == 1
 
     def test_is_refused_until_the_lease_has_ended(self, worker: NewWorker, clock: SetClock) -> None:

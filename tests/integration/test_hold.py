@@ -178,7 +178,7 @@ class TestCost:
         holder.run(wait=20)
 
         record_property("reads of one holder", holder.calls["GetItem"])
-        assert holder.calls == {"UpdateItem": 1, "GetItem": reads}
+        assert holder.calls == {"PutItem": 1, "GetItem": reads}
 
     def test_is_of_strongly_consistent_reads(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]

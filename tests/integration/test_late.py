@@ -156,13 +156,14 @@ class TestLateStep:
 
         # When its lease of 5 s lapses long before its deadline
         late = worker()
-        operation = Overtaken(worker(), clock, catches_everything, winners, seconds=7.001)
+        winner = worker()
+        operation = Overtaken(winner, clock, catches_everything, winners, seconds=7.001)
         reply = late.run(operation, policy=Policy(lease=5))
 
         # Then the step that had begun leaves no trace, and no other one begins
         assert same([reply, *operation.replies])
         assert began == ["second"]
-        assert late.record().steps == {"second": '"winner\'s"'}
+        assert (late.calls["UpdateItem"], winner.telemetry.doubts) == (1, [])
 
     def test_does_not_undo_what_the_winner_built_on(self, worker: NewWorker, clock: SetClock) -> None:
         undone: list[object] = []

@@ -45,14 +45,14 @@ class Losing:
 class TestClaim:
     def test_once_lost_goes_on_as_if_nothing_had_happened(self, worker: NewWorker) -> None:
         one = worker()
-        faults.lose_answers(one, "UpdateItem")
+        faults.lose_answers(one, "PutItem")
 
         reply = one.run()
 
         assert not reply.replayed
         assert one.telemetry.outcomes == [Outcome.EXECUTED]
         assert one.record().attempt == 1
-        assert one.calls == {"UpdateItem": 3, "GetItem": 1}
+        assert one.calls == {"PutItem": 2, "UpdateItem": 1, "GetItem": 1}
 
     def test_once_lost_of_an_expired_record_likewise(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
@@ -67,7 +67,7 @@ class TestClaim:
         self, worker: NewWorker, clock: SetClock
     ) -> None:
         one, runs = worker(), []
-        faults.lose_answers(one, "UpdateItem", SDK_ATTEMPTS)
+        faults.lose_answers(one, "PutItem", SDK_ATTEMPTS)
 
         def run(operation: Operation) -> Response[Any]:
             runs.append(operation.attempt)
@@ -215,7 +215,7 @@ class TestNothingSent:
     )
     def test_for_being_throttled_likewise(self, worker: NewWorker, code: str) -> None:
         one = worker()
-        faults.refuse(one, "UpdateItem", code, SDK_ATTEMPTS)
+        faults.refuse(one, "PutItem", code, SDK_ATTEMPTS)
 
         assert one.refused().slug == "unavailable"
         assert one.scan() == []

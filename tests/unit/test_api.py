@@ -435,7 +435,7 @@ class TestFailure:
         def cut_off(**_: object) -> None:
             raise EndpointConnectionError(endpoint_url="https://dynamodb.eu-west-1.amazonaws.com")
 
-        monkeypatch.setattr(api.dynamodb, "update_item", cut_off)
+        monkeypatch.setattr(api.dynamodb, "put_item", cut_off)
 
         answer = service.post()
 

@@ -80,7 +80,7 @@ class TestList:
             stuck[0][:12], "POST /v1/campaigns", "id:alice", "11", "2 h", "parked", error,
         ]  # fmt: skip
         assert [cell.strip() for cell in second] == [
-            stuck[1][:12], "POST /v1/campaigns", "bob", "1", "0 s", "due in 5 s", error,
+            stuck[1][:12], "POST /v1/campaigns", "id:bob", "1", "0 s", "due in 5 s", error,
         ]  # fmt: skip
 
     def test_leaves_out_what_has_completed(
