@@ -58,6 +58,11 @@ class Api:
         """GET."""
         return self.call(proxy_event("GET", path, resource=resource, authorizer={"principalId": principal}))
 
+    def empty(self) -> None:
+        """Empty its tables."""
+        for table in ("IdempotencyTable", "ResourcesTable"):
+            empty(self._dynamodb, table)
+
     @property
     def records(self) -> list[dict[str, Any]]:
         """What the table of records holds."""
@@ -74,6 +79,12 @@ def scan(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:
     deserialize = TypeDeserializer().deserialize
     items = dynamodb.scan(TableName=table)["Items"]
     return [{name: deserialize(value) for name, value in item.items()} for item in items]
+
+
+def empty(dynamodb: DynamoDBClient, table: str) -> None:
+    """Delete whatever a table holds."""
+    for item in dynamodb.scan(TableName=table, ProjectionExpression="id")["Items"]:
+        dynamodb.delete_item(TableName=table, Key=item)
 
 
 def restart() -> None:
