@@ -20,6 +20,26 @@ JSON = ("Content-Type", "application/json")
 _MADE_ONCE = (api.resources, api.provider, api.funnels, api.dns)
 
 
+def request(
+    body: Any = SERVER,
+    *,
+    key: str | None = KEY,
+    principal: str | None = "alice",
+    headers: Headers = (JSON,),
+    path: str = "/v1/servers/provision",
+    **event: Any,
+) -> dict[str, Any]:
+    """The event of a POST; a body that is neither text nor bytes is sent as JSON."""
+    return proxy_event(
+        "POST",
+        path,
+        headers=[*headers, *([("Idempotency-Key", key)] if key is not None else [])],
+        body=body if isinstance(body, str | bytes | None) else json.dumps(body),
+        authorizer=None if principal is None else {"principalId": principal},
+        **event,
+    )
+
+
 class Api:
     """The API as a client sees it, and its tables as an operator does."""
 
@@ -41,18 +61,8 @@ class Api:
         seconds: float = 28,
         **event: Any,
     ) -> Answer:
-        """POST; a body that is neither text nor bytes is sent as JSON."""
-        return self.call(
-            proxy_event(
-                "POST",
-                path,
-                headers=[*headers, *([("Idempotency-Key", key)] if key is not None else [])],
-                body=body if isinstance(body, str | bytes | None) else json.dumps(body),
-                authorizer=None if principal is None else {"principalId": principal},
-                **event,
-            ),
-            seconds,
-        )
+        """POST; see `request`."""
+        return self.call(request(body, key=key, principal=principal, headers=headers, path=path, **event), seconds)
 
     def get(self, path: str, *, resource: str, principal: str = "alice") -> Answer:
         """GET."""
