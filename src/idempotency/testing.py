@@ -31,6 +31,7 @@ __all__ = ["SetClock", "Story", "crash_everywhere"]
 Reply = Mapping[str, Any]
 """What a Lambda handler returns to a REST API."""
 
+_REPLAYED = "Idempotent-Replayed"
 _READS = frozenset({"BatchGetItem", "GetItem", "Query", "Scan", "TransactGetItems"})
 _CALL, _SENT = "before-parameter-build.dynamodb.*", "needs-retry.dynamodb.*"
 # Of the SDK's standard retry mode.
@@ -123,7 +124,7 @@ def crash_everywhere(
     DynamoDB. In each of the others one thing goes wrong at one point: a crash before it, a crash after it, its answer
     lost, and for a write also its answer lost to the SDK's first attempt alone. Then the client sends its request
     again until the operation has ended; or, as another story, it stays away, and recovery carries on. In the end the
-    client asks once more, and must get a replay. Every attempt is one of a new function, whose memory is empty.
+    client asks once more, and must get a replay. Nothing is answered from a warm function's memory.
 
     Assert inside the loop, while the world is as the story left it: if the loop is left early, as by an assertion that
     fails, the timeline of its story goes to stderr.
@@ -174,34 +175,29 @@ class _Crash(BaseException):
     """The process was killed."""
 
 
+@dataclass(eq=False)
 class _Stage:
-    """Plays stories.
+    """Plays stories; its arguments are those of `crash_everywhere`."""
 
-    Args: see `crash_everywhere`.
-    """
-
-    def __init__(
-        self,
-        post: Callable[[], Reply],
-        client: "DynamoDBClient",
-        begin: Callable[[], object],
-        recover: Callable[[], object] | None,
-        clock: SetClock,
-    ) -> None:
-        self._post, self._client, self._begin, self._recover, self._clock = post, client, begin, recover, clock
-        self._claimed: tuple[Store, str] | None = None
-        self._told = 0
+    post: Callable[[], Reply]
+    client: "DynamoDBClient"
+    begin: Callable[[], object]
+    recover: Callable[[], object] | None
+    clock: SetClock
+    _claimed: tuple[Store, str] | None = None
+    _told: int = 0
 
     @contextmanager
     def set_up(self) -> Iterator["_Stage"]:
         """Put a hook at every point, for the length of a `with` block."""
-        events, clock = self._client.meta.events, self._clock
+        events, clock = self.client.meta.events, self.clock
+
+        original = Store.claim
 
         def claim(store: Store, candidate: Record, now: int) -> Record:
             self._claimed = store, candidate.id
-            return claim_for_true(store, candidate, now)
+            return original(store, candidate, now)
 
-        claim_for_true = Store.claim
         with ExitStack() as stack:
             for owner, name, replacement in (
                 (Clock, "now", lambda _: clock.now()),
@@ -214,13 +210,13 @@ class _Stage:
             # One hook for each call, and one for each of the SDK's attempts at it, which decides before the SDK does.
             events.register(_CALL, self._before_call)
             stack.callback(events.unregister, _CALL, self._before_call)
-            events.register_first(_SENT, self._after_attempt)  # type: ignore[arg-type]
-            stack.callback(events.unregister, _SENT, self._after_attempt)  # type: ignore[arg-type]
+            events.register_first(_SENT, self._after_attempt)
+            stack.callback(events.unregister, _SENT, self._after_attempt)
             yield self
 
     def stories(self) -> Iterator[Story]:
         """Every story, each played when it is asked for."""
-        for recovering in (False, True) if self._recover else (False,):
+        for recovering in [False, True] if self.recover else [False]:
             yield from self._played("undisturbed", None, recovering)
             points = self._points
             for point, faults in points.items():
@@ -238,9 +234,9 @@ class _Stage:
         self._claimed = None
         self._answer: Reply | None = None
         self._who, self._dead, self._attempts = "", False, 0
-        self._begun_at = self._clock.time
+        self._begun_at = self.clock.time
         try:
-            self._begin()
+            self.begin()
             if self._carry_out(recovering):
                 self._replay()
                 yield self._story
@@ -252,6 +248,8 @@ class _Stage:
         """Let attempt follow attempt until the operation has ended; False if recovery has nothing to do with it."""
         self._ask()
         assert self._points, f"nothing was claimed through this client; the answer is {self._story.answers}"
+        if self._claimed:
+            assert self._claimed[0]._clock.now() == self.clock.now(), "the handlers are on another clock: hand it over"
         record = self._record()
         if recovering and (record is None or record.completed or record.request is None):
             return False
@@ -260,9 +258,9 @@ class _Stage:
             assert self._attempts < _MOST_ATTEMPTS, f"the operation does not end; its last error: {error}"
             if record and (recovering or record.status is Status.PROCESSING):
                 assert record.lease_until < PARKED_UNTIL, f"recovery gave up; its last error: {error}"
-                self._clock.time = max(self._clock.time, record.lease_until)
-            if self._recover and recovering:
-                self._attempt("recovery", self._recover)
+                self.clock.time = max(self.clock.time, record.lease_until)
+            if self.recover and recovering:
+                self._attempt("recovery", self.recover)
                 self._answer = None
             else:
                 self._ask()
@@ -275,10 +273,9 @@ class _Stage:
         points, answer = dict(self._points), self._answer
         replay = self._ask()
         assert replay is not None
-        assert _is_replay(replay), "the operation has ended, but its answer is no replay"
-        assert answer is None or answer["statusCode"] >= 500 or _content(answer) == _content(replay), (
-            "the replay is another answer than the first"
-        )
+        assert _REPLAYED in replay["multiValueHeaders"], "the operation has ended, but its answer is no replay"
+        if answer is not None and answer["statusCode"] < 500:
+            assert _repeats(replay, answer), f"the replay is another answer than the first: {replay}, not {answer}"
         self._points = points  # what a replay meets is no part of the operation
 
     def _record(self) -> Record | None:
@@ -288,7 +285,7 @@ class _Stage:
         return store.get(id_)
 
     def _ask(self) -> Reply | None:
-        self._answer = self._attempt("client", self._post)
+        self._answer = self._attempt("client", self.post)
         if self._answer is not None:
             self._story.answers.append(self._answer)
         return self._answer
@@ -296,14 +293,14 @@ class _Stage:
     def _attempt(self, who: str, call: Callable[[], Any]) -> Any:
         """Invoke a handler; None if it crashed, even if it then came to an end all the same."""
         self._attempts += 1
-        self._clock.time += 1
+        self.clock.time += 1
         self._who = f"{who} {self._attempts}"
         try:
             result = call()
             if self._dead:
                 return None
-            shown = f"{result['statusCode']}{' replayed' * _is_replay(result)}" if who == "client" else str(result)
-            self._tell(f"→ {shown}")
+            replayed = " replayed" if who == "client" and _REPLAYED in result["multiValueHeaders"] else ""
+            self._tell(f"→ {result['statusCode'] if who == 'client' else result}{replayed}")
         except _Crash:
             return None
         else:
@@ -331,8 +328,8 @@ class _Stage:
         if self._who and model.name not in _READS:
             context[__name__] = self._reach(_write(model.name), tuple(_Fault))
 
-    def _after_attempt(self, response: Any, attempts: int, request_dict: dict[str, Any], **_: Any) -> int | None:
-        """Let the SDK go on with what it got; or, with a number, wait so many seconds and send the request again."""
+    def _after_attempt(self, response: Any, attempts: int, request_dict: dict[str, Any], **_: Any) -> Any:
+        """Let the SDK go on with what it got (None), or send the request again after so many seconds (an integer)."""
         point: _Point | None = request_dict["context"].get(__name__)
         if point is None:
             return None
@@ -371,7 +368,7 @@ class _Stage:
         raise _Crash
 
     def _tell(self, text: str) -> None:
-        self._story._events.append((self._clock.time - self._begun_at, self._who, text))
+        self._story._events.append((self.clock.time - self._begun_at, self._who, text))
 
     def _show_progress(self, text: str) -> None:
         if sys.stderr.isatty():
@@ -390,9 +387,8 @@ def _write(operation: str) -> str:
     return name
 
 
-def _is_replay(reply: Reply) -> bool:
-    return "Idempotent-Replayed" in reply["multiValueHeaders"]
-
-
-def _content(reply: Reply) -> tuple[int, str]:
-    return reply["statusCode"], reply["body"]
+def _repeats(replay: Reply, answer: Reply) -> bool:
+    """Whether a replay is an earlier answer; that one may have headers that are not kept."""
+    kept = {name: values for name, values in replay["multiValueHeaders"].items() if name != _REPLAYED}
+    same = all(replay[part] == answer[part] for part in ("statusCode", "body", "isBase64Encoded"))
+    return same and kept.items() <= answer["multiValueHeaders"].items()

@@ -268,7 +268,28 @@ class TestWhatItFindsItself:
         other = StoredResponse(201, body=b"other")
         monkeypatch.setattr("idempotency.lifecycle.Store.response", lambda *_: other)
 
-        assert self.found(things.stories(things.make_once))[0] == "the replay is another answer than the first"
+        message, _ = self.found(things.stories(things.make_once))
+
+        assert message.startswith("the replay is another answer than the first: {")
+
+    def test_a_header_that_changes(self, things: Things, monkeypatch: pytest.MonkeyPatch) -> None:
+        other = StoredResponse(201, {"Location": ["/elsewhere"]}, b"")
+        monkeypatch.setattr("idempotency.lifecycle.Store.response", lambda *_: other)
+
+        message, _ = self.found(things.stories(things.make_once))
+
+        assert message.startswith("the replay is another answer than the first: {")
+
+    def test_another_clock(self, things: Things) -> None:
+        route = Route(things.dynamodb, things.clock, things.make_once)
+
+        stories = crash_everywhere(
+            post=lambda: route.app.resolve(request(path="/v1/things"), Context()),
+            client=things.dynamodb,
+            begin=things.empty,
+        )
+
+        assert self.found(stories)[0] == "the handlers are on another clock: hand it over"
 
     def test_a_request_that_claims_nothing(self, service: Api) -> None:
         stories = crash_everywhere(
