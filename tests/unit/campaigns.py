@@ -38,6 +38,16 @@ class Campaigns:
         self._zone = zone
         self._dns_failures: list[BaseException] = []
 
+    def empty(self) -> None:
+        """Begin anew: nothing is there, and nothing fails."""
+        self.api.empty()
+        self.myfunnel.funnels.clear()
+        self.myfunnel.calls.clear()
+        self.myfunnel.faults.clear()
+        self._dns_failures.clear()
+        for domain, host in self.routes.items():
+            dns.Dns(self._zone).unroute(domain, host)
+
     def launch(self, body: Any = CAMPAIGN, *, key: str = KEY, principal: str = "alice", **event: Any) -> Answer:
         """POST a campaign."""
         return self.api.post(body, key=key, principal=principal, path=PATH, **event)

@@ -15,7 +15,7 @@ from provisioning import dns
 from tests.clocks import SetClock
 from tests.unit.campaigns import Campaigns
 from tests.unit.route53 import strict
-from tests.unit.service import Api, restart
+from tests.unit.service import Api, empty, restart
 from tools.local import myfunnel
 from tools.local.myfunnel import MyFunnel
 from tools.local.tables import create_table
@@ -41,8 +41,7 @@ def dynamodb(cloud: None) -> Iterator[DynamoDBClient]:
     """DynamoDB with the tables of the stack, empty."""
     yield api.dynamodb
     for table in _TABLES:
-        for item in api.dynamodb.scan(TableName=table, ProjectionExpression="id")["Items"]:
-            api.dynamodb.delete_item(TableName=table, Key=item)
+        empty(api.dynamodb, table)
 
 
 @pytest.fixture
@@ -97,5 +96,4 @@ def campaigns(service: Api, zone: str, secret: str, monkeypatch: pytest.MonkeyPa
         with strict(dns._client()):
             yield campaigns
         stop_watching()
-    for domain, host in campaigns.routes.items():
-        dns.Dns(zone).unroute(domain, host)
+    campaigns.empty()

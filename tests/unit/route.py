@@ -16,7 +16,7 @@ from tests.telemetry import RecordedTelemetry
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from tests.clocks import SetClock
+    from idempotency.clock import Clock
 
 Run = Callable[[Operation], Response[Any]]
 
@@ -36,7 +36,7 @@ class Route:
     def __init__(
         self,
         dynamodb: DynamoDBClient,
-        clock: SetClock,
+        clock: Clock,
         run: Run,
         body: type[Body | bytes] = bytes,
         settings: Settings = Settings(cache_bytes=0),  # noqa: B008 - frozen
@@ -47,7 +47,7 @@ class Route:
         self.body: Any = None
         self.app = APIGatewayRestResolver()
         self.lifecycle = Lifecycle(Store(dynamodb, "IdempotencyTable", clock), self.telemetry, settings, clock)
-        idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)
+        self.idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)
 
         def create_thing(body: Any, operation: Operation) -> Response[Any]:
             self.runs += 1
@@ -56,7 +56,7 @@ class Route:
 
         create_thing.__annotations__["body"] = body
         create_thing.__annotations__["operation"] = Operation
-        self.app.post("/v1/things")(idempotent(Policy(**policy))(create_thing))
+        self.app.post("/v1/things")(self.idempotent(Policy(**policy))(create_thing))
 
     def post(
         self,

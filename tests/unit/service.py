@@ -20,6 +20,26 @@ JSON = ("Content-Type", "application/json")
 _MADE_ONCE = (api.resources, api.provider, api.funnels, api.dns)
 
 
+def request(
+    body: Any = SERVER,
+    *,
+    key: str | None = KEY,
+    principal: str | None = "alice",
+    headers: Headers = (JSON,),
+    path: str = "/v1/servers/provision",
+    **event: Any,
+) -> dict[str, Any]:
+    """The event of a POST; a body that is neither text nor bytes is sent as JSON."""
+    return proxy_event(
+        "POST",
+        path,
+        headers=[*headers, *([("Idempotency-Key", key)] if key is not None else [])],
+        body=body if isinstance(body, str | bytes | None) else json.dumps(body),
+        authorizer=None if principal is None else {"principalId": principal},
+        **event,
+    )
+
+
 class Api:
     """The API as a client sees it, and its tables as an operator does."""
 
@@ -41,22 +61,17 @@ class Api:
         seconds: float = 28,
         **event: Any,
     ) -> Answer:
-        """POST; a body that is neither text nor bytes is sent as JSON."""
-        return self.call(
-            proxy_event(
-                "POST",
-                path,
-                headers=[*headers, *([("Idempotency-Key", key)] if key is not None else [])],
-                body=body if isinstance(body, str | bytes | None) else json.dumps(body),
-                authorizer=None if principal is None else {"principalId": principal},
-                **event,
-            ),
-            seconds,
-        )
+        """POST; see `request`."""
+        return self.call(request(body, key=key, principal=principal, headers=headers, path=path, **event), seconds)
 
     def get(self, path: str, *, resource: str, principal: str = "alice") -> Answer:
         """GET."""
         return self.call(proxy_event("GET", path, resource=resource, authorizer={"principalId": principal}))
+
+    def empty(self) -> None:
+        """Empty its tables."""
+        for table in ("IdempotencyTable", "ResourcesTable"):
+            empty(self._dynamodb, table)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -74,6 +89,12 @@ def scan(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:
     deserialize = TypeDeserializer().deserialize
     items = dynamodb.scan(TableName=table)["Items"]
     return [{name: deserialize(value) for name, value in item.items()} for item in items]
+
+
+def empty(dynamodb: DynamoDBClient, table: str) -> None:
+    """Delete whatever a table holds."""
+    for item in dynamodb.scan(TableName=table, ProjectionExpression="id")["Items"]:
+        dynamodb.delete_item(TableName=table, Key=item)
 
 
 def restart() -> None:

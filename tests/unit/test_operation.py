@@ -222,7 +222,7 @@ class TestReservation:
         operation.reserve("name", self.ROW)
         monkeypatch.setattr(kept, "checkpoint", Mock(side_effect=RowTaken(self.ROW)))
 
-        with pytest.raises(Retry, match="Cannot undo step 'name': RowTaken.*the row a belongs to another operation"):
+        with pytest.raises(Retry, match=r"Cannot undo step 'name': RowTaken.*the row a belongs to another operation"):
             operation.undo(FAILED)
 
 

@@ -36,11 +36,12 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def test_touches_one_new_module_one_route_the_template_and_the_contract() -> None:
+def test_touches_one_new_module_with_its_test_one_route_the_template_and_the_contract() -> None:
     touched = {path for path, _, _ in _BLOCK.findall(PAGE.read_text())}
+    new = {"src/provisioning/feeds.py", "tests/unit/test_feeds.py"}
 
-    assert touched == {"src/provisioning/feeds.py", "src/api.py", "template.yaml", "openapi.yaml"}
-    assert not (ROOT / "src" / "provisioning" / "feeds.py").exists()
+    assert touched == new | {"src/api.py", "template.yaml", "openapi.yaml"}
+    assert not [path for path in new if (ROOT / path).exists()]
 
 
 def test_gives_the_operation_the_rights_that_its_steps_use(copy: Path) -> None:
@@ -51,7 +52,7 @@ def test_gives_the_operation_the_rights_that_its_steps_use(copy: Path) -> None:
 
 
 def test_makes_an_endpoint_that_runs_once_and_agrees_with_its_contract(copy: Path) -> None:
-    tests = [f"tests/unit/{name}.py" for name in ("walk_feeds", "test_contract", "test_template")]
+    tests = [f"tests/unit/{name}.py" for name in ("test_feeds", "walk_feeds", "test_contract", "test_template")]
 
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *tests], cwd=copy, capture_output=True, text=True, check=False

@@ -1,50 +1,50 @@
-"""The endpoint of docs/adding-an-endpoint.md: run by `test_walk`, in a copy of the project that has it."""
+"""The endpoint of docs/adding-an-endpoint.md: run by `test_walk`, in a copy of the project that has it and its test."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
+from uuid import uuid4
 
-import boto3
 import pytest
 
+import api
 import recovery
+from idempotency import Operation, Rejected
+from idempotency.testing import crash_everywhere
 from tests.clocks import SetClock
 from tests.events import Answer, Context
-from tests.unit.service import Api
+from tests.unit.service import Api, request
+from tools.setup import ROOT
 
-LEASE_SECONDS = 31
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
+PATH = "/v1/feeds"
+NEWS = {"title": "News"}
 
 
 @pytest.fixture
 def feeds(service: Api) -> Any:
-    """The module of the walk, with clients of moto's."""
-    module = import_module("provisioning.feeds")
-    module._client.cache_clear()
-    return module
+    """The module of the walk."""
+    return import_module("provisioning.feeds")
 
 
-def send(service: Api, body: Any = None, key: str = "feed") -> Answer:
-    return service.post(body or {"title": "News"}, path="/v1/feeds", key=key)
+@pytest.fixture
+def page() -> Any:
+    """The test of the walk."""
+    return import_module("tests.unit.test_feeds")
 
 
-def made(service: str) -> list[str]:
-    """The names of the topics or queues that there are."""
-    client: Any = boto3.Session().client(service)  # type: ignore[call-overload]
-    found = client.list_topics()["Topics"] if service == "sns" else client.list_queues().get("QueueUrls", [])
-    client.close()
-    return sorted(str(thing).rstrip("'}").replace("/", ":").rpartition(":")[2] for thing in found)
+def send(service: Api, body: Any = NEWS) -> Answer:
+    return service.post(body, path=PATH)
 
 
-def test_opens_a_feed_once(feeds: Any, service: Api) -> None:
+def test_opens_a_feed_once(feeds: Any, page: Any, service: Api) -> None:
+    topics, queues = page.topics(), page.queues()
+
     first, again = send(service), send(service)
 
     assert (first.status, again.body, again.replayed) == (201, first.body, True)
-    assert made("sns") == made("sqs") == [first.json["id"]]
+    assert set(page.topics()) - set(topics) == {first.json["topic_arn"]}
+    assert set(page.queues()) - set(queues) == {first.json["queue_url"]}
     assert [row["id"] for row in service.rows] == [f"feed#{first.json['id']}"]
 
 
@@ -54,31 +54,35 @@ def test_refuses_what_the_schema_does(feeds: Any, service: Api, body: Any) -> No
     assert service.records == []
 
 
-@pytest.mark.parametrize("retried", [True, False], ids=["retried", "recovered"])
-def test_goes_on_from_the_first_step_after_a_crash(
-    feeds: Any, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch, retried: bool
+def test_leaves_no_topic_whatever_crashes_if_there_can_be_no_queue(
+    feeds: Any, page: Any, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a crash between the two steps
-    before, client = (made("sns"), made("sqs")), feeds._client
+    client, topics = feeds._client, page.topics()
 
-    def die_at_the_queue(name: str) -> Any:
+    def reject_queues(name: str) -> Any:
         if name == "sqs":
-            raise Killed
+            raise Rejected("feed-rejected", "No queue.", status=422)
         return client(name)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(feeds, "_client", die_at_the_queue)
-        with pytest.raises(Killed):
-            send(service, key=f"feed-{retried}")
-    [topic] = set(made("sns")) - set(before[0])
-    assert made("sqs") == before[1]
+    monkeypatch.setattr(feeds, "_client", reject_queues)
+    for story in crash_everywhere(
+        post=lambda: api.handler(request(NEWS, path=PATH), Context()),
+        recover=lambda: recovery.handler({}, Context()),
+        client=api.dynamodb,
+        begin=service.empty,
+        clock=clock,
+    ):
+        assert story.status == 422
+        assert page.topics() == topics
 
-    # When the client retries, or recovery comes
-    clock.advance(LEASE_SECONDS)
-    if not retried:
-        assert recovery.handler({}, Context()) == {"taken_up": 1, "completed": 1}
-    answer = send(service, key=f"feed-{retried}")
 
-    # Then there is one of each
-    assert (answer.status, answer.json["id"], answer.replayed) == (201, topic, not retried)
-    assert set(made("sns")) - set(before[0]) == set(made("sqs")) - set(before[1]) == {topic}
+def test_shows_what_the_page_says_if_names_change_from_attempt_to_attempt(
+    page: Any, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Operation, "derived_id", lambda *_: str(uuid4()))
+
+    with pytest.raises(AssertionError):
+        page.test_opens_one_feed_whatever_crashes(service, clock)
+
+    shown = capsys.readouterr().err
+    assert f"\n```{shown}```\n" in (ROOT / "docs" / "adding-an-endpoint.md").read_text()
