@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON3 ?= python3
 SETUP := @$(PYTHON3) tools/setup.py
 RUN := @.venv/bin/python -m
+PARALLEL := -n 2 --dist loadgroup
 OPERATIONS := @PYTHONPATH=src .venv/bin/python -m tools.ops.operations
 ENV ?=
 PORT ?= 0
@@ -78,49 +79,19 @@ deploy: build ## Deploy to AWS: make deploy ENV=dev
 .PHONY: test
 test: ## Run all tests
 	$(SETUP) dev sam cloud
-	$(RUN) pytest
+	$(RUN) pytest $(PARALLEL)
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no server
 	$(SETUP) dev
-	$(RUN) pytest tests/unit
-
-.PHONY: test-peers
-test-peers: ## Run the tests of the comparison, in the peers' environment
-	$(SETUP) peers
-	@.local/peers/bin/python -m pytest proof/peers
-
-.PHONY: prove
-prove: ## Prove the record's life: every schedule, the peers, random walks, histories, mutants (15 minutes)
-	$(SETUP) dev sam cloud peers
-	@PYTHONPATH=src .venv/bin/python -m proof
-
-.PHONY: mutate
-mutate: ## Take one condition out at a time, and see that a test fails: make mutate [ONLY=store.py]
-	$(SETUP) dev
-	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only $(ONLY))
-
-.PHONY: peers
-peers: ## Explore the peers as well, and write docs/proof.md
-	$(SETUP) peers
-	@PYTHONPATH=src .local/peers/bin/python -m proof.explorer.compare
-
-.PHONY: bench
-bench: ## Compare with the peers, and write docs/comparison.md
-	$(SETUP) peers
-	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
-
-.PHONY: chaos
-chaos: ## Kill, hang and cut for a while, and account for every key: make chaos [MINUTES=10] [SEED=1]
-	$(SETUP) dev sam cloud
-	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+	$(RUN) pytest $(PARALLEL) tests/unit tests/tools
 
 .PHONY: lint
 lint: ## Check style, types, imports and the template
 	$(SETUP) dev sam
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
+	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=eu-west-1 .local/sam/bin/sam validate
 
@@ -132,3 +103,6 @@ format: ## Bring the code into shape
 
 .PHONY: check
 check: test lint ## Run all tests, then lint
+
+# The proof of the engine has its own targets, and goes with its folder.
+-include proof/proof.mk

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.dynamodb_local import ENDPOINT
 from proof.mutants.mutants import Mutant, mutants
 from proof.mutants.runs import PACKAGE, Survey, survey, survives
 from proof.mutants.survivors import SURVIVORS
-from tools.local import dynamodb_local
+from tests.dynamodb_local import ENDPOINT
 from tools import errors
+from tools.local import dynamodb_local
 from tools.setup import ROOT
 
 

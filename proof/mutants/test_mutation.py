@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.events import KEY as EVENT_KEY
 from proof.mutants.mutants import Mutant, mutants
 from proof.mutants.runs import PACKAGE, Survey, survives
+from tests.events import KEY as EVENT_KEY
 from tools.setup import ROOT
 
 KEY = ROOT / PACKAGE / "key.py"

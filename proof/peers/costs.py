@@ -9,15 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from proof.peers.libraries.contract import Answer, Attempt, Request, Site, Work, Worker
 from proof.peers.network import Meter
 from proof.peers.stage import Stage, elsewhere, new_request
 from tools.errors import ToolError
+from tools.setup import ROOT
 
-_ROOT = Path(__file__).resolve().parent.parent
 _HELD_SECONDS = 2
 _REQUESTS_A_ROUND = 8
 
@@ -183,8 +182,8 @@ def start(module: str, site: Site) -> tuple[float, float]:
     Raises:
         ToolError: if it does not.
     """
-    command = [sys.executable, "-m", "benchmarks.start", module, site.endpoint, site.records, site.rows]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=_ROOT)
+    command = [sys.executable, "-m", "proof.peers.start", module, site.endpoint, site.records, site.rows]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise ToolError(f"{module} did not start: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
     imported, answered = done.stdout.split()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from io import StringIO
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from aws_lambda_powertools import Logger, Metrics
@@ -34,11 +33,11 @@ from proof.peers.libraries.contract import (
     Worker,
 )
 from proof.peers.libraries.rest import Context
+from tools.setup import ROOT
 
 T = TypeVar("T")
 
 _CACHE_BYTES = 8 * 1024 * 1024
-_PYPROJECT = Path(__file__).resolve().parent.parent.parent / "pyproject.toml"
 
 
 class Steps(Attempt):
@@ -114,7 +113,7 @@ class ProvisionOnce(Worker):
 
 LIBRARY = Library(
     "Provision Once",
-    tomllib.loads(_PYPROJECT.read_text())["project"]["version"],
+    tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
     ProvisionOnce,
     index=("recovery_shard", "lease_until"),
     not_promised={"own_header": "documented: an allow-list, configurable"},
