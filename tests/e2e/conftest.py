@@ -16,9 +16,10 @@ import api
 import authorizer
 from tests.clocks import SetClock
 from tests.conftest import NEEDS
+from tests.crashes import Killed
 from tests.e2e import variant
 from tests.e2e.faults import Faults
-from tests.e2e.in_process import Died, InProcess
+from tests.e2e.in_process import InProcess
 from tests.e2e.probe import probe
 from tests.e2e.targets import LocalCloud, SamLocal, Tables, Target
 from tests.unit.service import restart
@@ -172,4 +173,4 @@ def _issue_tokens(tables: Tables) -> dict[str, str]:
 
 
 def _die() -> None:
-    raise Died
+    raise Killed

@@ -10,7 +10,7 @@ from threading import Barrier
 from idempotency.key import record_id
 from tests.e2e.targets import JSON, PROVISION, LocalCloud
 from tests.e2e.test_servers import instances_of, operation_of
-from tests.events import Answer
+from tools.local.client import Answer
 from tools.local.stack import Stack
 
 HOLD = [JSON, ("Prefer", "wait=20")]

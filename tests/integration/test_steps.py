@@ -19,9 +19,10 @@ from idempotency.problems import Problem, Retryable
 from idempotency.record import Status
 from idempotency.signals import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created
+from tests.integration.worker import LEASE_SECONDS, Run, Worker, created
 
 NO = Problem("rejected", "No.", status=422, title="Rejected")
 

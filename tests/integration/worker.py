@@ -19,6 +19,7 @@ from idempotency.record import Record
 from idempotency.request import Request
 from idempotency.response import Completion, Row
 from idempotency.store import Store
+from tests.crashes import Killed
 from tests.signals import RecordedSignals
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ DEADLINE_SECONDS = 28
 LEASE_SECONDS = DEADLINE_SECONDS + Policy().clock_skew
 
 Run = Callable[[Operation], Response[Any]]
-
-
-class Killed(BaseException):
-    """Ends a worker where it stands, as a crash does: nothing is written any more."""
 
 
 def created(operation: Operation) -> Response[Any]:

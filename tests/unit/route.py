@@ -14,8 +14,9 @@ from idempotency.operation import Operation
 from idempotency.policy import Policy
 from idempotency.problems import as_problem
 from idempotency.store import Store
-from tests.events import KEY, Answer, Context, Headers, proxy_event
+from tests.events import KEY, Context, Headers, proxy_event
 from tests.signals import RecordedSignals
+from tools.local.client import Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import authorizer
-from tests.events import Answer, Context
+from tests.events import Context
 from tests.unit.service import Api
+from tools.local.client import Answer
 from tools.ops import tokens
 from tools.setup import ROOT
 

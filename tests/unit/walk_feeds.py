@@ -10,14 +10,12 @@ import pytest
 
 import recovery
 from tests.clocks import SetClock
-from tests.events import Answer, Context
+from tests.crashes import Killed
+from tests.events import Context
 from tests.unit.service import Api
+from tools.local.client import Answer
 
 LEASE_SECONDS = 31
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
 
 
 @pytest.fixture

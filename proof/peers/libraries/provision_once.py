@@ -23,10 +23,10 @@ from idempotency.signals import Signals
 from idempotency.store import Store
 from proof.peers.libraries.contract import (
     ROUTE,
-    Answer,
     Attempt,
     Library,
     Request,
+    Response,
     Settings,
     Site,
     Work,
@@ -83,8 +83,8 @@ class ProvisionOnce(Worker):
         self._app.post(ROUTE, middlewares=[Idempotent(lambda: self._lifecycle, policy=lambda: policy)])(self._route)
         self._app.exception_handler(Exception)(lambda error: as_problem(error).response())
 
-    def post(self, request: Request, work: Work) -> Answer:
-        return Answer.of(self._resolve(request.event(), work))
+    def post(self, request: Request, work: Work) -> Response:
+        return Response.of(self._resolve(request.event(), work))
 
     def recover(self, work: Work) -> None:
         now = self._lifecycle.clock.now()
@@ -105,7 +105,7 @@ class ProvisionOnce(Worker):
 
     def _route(self) -> Completion:
         attempt = Steps(self._app.context["operation"], self._site.rows)
-        answer: Answer = self._app.context["work"](attempt)
+        answer: Response = self._app.context["work"](attempt)
         headers = dict(answer.headers)
         content_type = headers.pop("content-type", "application/json")
         return Completion(answer.status, answer.body, headers=headers, rows=attempt.rows, content_type=content_type)
