@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON3 ?= python3
 SETUP := @$(PYTHON3) tools/setup.py
 RUN := @.venv/bin/python -m
+PARALLEL := -n 2 --dist loadgroup
 SAM := .local/sam/bin/sam
 UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
@@ -48,12 +49,12 @@ setup: ## Make every environment (the other targets make those that they need)
 .PHONY: test
 test: ## Run all tests
 	$(SETUP) dev sam cloud
-	$(RUN) pytest
+	$(RUN) pytest $(PARALLEL)
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no server
 	$(SETUP) dev
-	$(RUN) pytest tests/unit
+	$(RUN) pytest $(PARALLEL) tests/unit tests/tools
 
 .PHONY: sam-local
 sam-local: ## Invoke the functions in Docker with each of events/*.json: make sam-local [EVENT=provision | SERVE=1]
@@ -66,7 +67,7 @@ lint: ## Check style, types, imports, spelling and the template
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/codespell
-	@.venv/bin/mypy
+	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
 
@@ -126,36 +127,5 @@ logs: ## Show the logs of the functions as they come: make logs [ENV=prod]
 	@$(if $(filter-out local,$(ENV)),,.venv/bin/python -m tools.local.stack exec) \
 		$(SAM) logs --config-env $(or $(ENV),local) --tail
 
-##@ Prove
-
-.PHONY: test-peers
-test-peers: ## Run the tests of the comparison, in the peers' environment
-	$(SETUP) peers
-	@.local/peers/bin/python -m pytest proof/peers
-
-.PHONY: prove
-prove: ## Prove the record's life: every schedule, the peers, random walks, histories, mutants (15 minutes)
-	$(SETUP) dev sam cloud peers
-	@PYTHONPATH=src .venv/bin/python -m proof
-
-.PHONY: mutate
-mutate: ## Take one condition out at a time, and see that a test fails: make mutate [ONLY=store.py]
-	$(SETUP) dev
-	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only $(ONLY))
-
-.PHONY: peers
-peers: ## Explore the peers as well, and write docs/proof.md
-	$(SETUP) peers
-	@PYTHONPATH=src .local/peers/bin/python -m proof.explorer.compare
-
-.PHONY: bench
-bench: ## Compare with the peers, and write docs/comparison.md
-	$(SETUP) peers
-	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
-
-.PHONY: chaos
-chaos: ## Kill, hang and cut for a while, and account for every key: make chaos [MINUTES=10] [SEED=1]
-	$(SETUP) dev sam cloud
-	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
-
+# The proof of the engine has its own targets, and goes with its folder.
 -include proof/proof.mk

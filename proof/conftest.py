@@ -1,5 +1,40 @@
-"""What every proof relies on: the environment and the clock that the project's tests have."""
+"""What every proof relies on: the environment, servers and marks of the project's tests, and what it measured."""
 
-from tests.conftest import clock
+from __future__ import annotations
 
-__all__ = ["clock"]
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import clock, dynamodb_client, dynamodb_local, pytest_collection_modifyitems
+from tests.e2e.conftest import alice, faults, in_process, issued, key, local_cloud, stack, tables
+
+__all__ = [
+    "alice",
+    "clock",
+    "dynamodb_client",
+    "dynamodb_local",
+    "faults",
+    "in_process",
+    "issued",
+    "key",
+    "local_cloud",
+    "pytest_collection_modifyitems",
+    "stack",
+    "tables",
+]
+
+Report = Callable[[str], None]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have measured."""
+    passed = terminalreporter.getreports("passed")
+    for measured in [value for report in passed for name, value in report.user_properties if name == "measured"]:
+        terminalreporter.write_line(f"measured: {measured}")
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Report:
+    """Keeps what a test has measured for the end of the session."""
+    return lambda measured: record_property("measured", measured)

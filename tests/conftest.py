@@ -1,4 +1,7 @@
-"""What every test relies on: no test can reach an AWS account, and the functions find the environment they expect."""
+"""What every test relies on: no test can reach an AWS account, and the functions find the environment they expect.
+
+Fixtures that several folders share are made here, so that a session starts each server once.
+"""
 
 import os
 
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.clocks import SetClock
+from tests.dynamodb_local import dynamodb_client, dynamodb_local
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
@@ -27,6 +31,37 @@ os.environ.update(
     POWERTOOLS_METRICS_NAMESPACE="ProvisionOnce",
     SPECIFICATION_URL="https://docs.example/idempotency",
 )
+
+# The functions' clients are made at import, and need a region.
+from tests.moto_cloud import campaigns, cloud, dynamodb, logs, secret, service, zone  # noqa: E402
+
+__all__ = [
+    "campaigns",
+    "cloud",
+    "dynamodb",
+    "dynamodb_client",
+    "dynamodb_local",
+    "logs",
+    "secret",
+    "service",
+    "zone",
+]
+
+NEEDS = {
+    "stack": [pytest.mark.e2e, pytest.mark.xdist_group("e2e")],
+    "sam_local": [pytest.mark.docker, pytest.mark.xdist_group("docker")],
+    "dynamodb_local": [pytest.mark.integration],
+}
+"""A mark says what a test needs; a group, that its tests share one server, and belong in one process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what each test needs, before xdist looks for groups."""
+    for item in items:
+        for fixture in NEEDS.keys() & set(getattr(item, "fixturenames", ())):
+            for mark in NEEDS[fixture]:
+                item.add_marker(mark)
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""Fixtures for tests that need a real engine: one DynamoDB Local a test session.
-
-Use them by name in a `conftest.py`: `from tests.dynamodb_local import dynamodb_local as dynamodb_local`.
-"""
+"""Fixtures for tests that need a real engine: one DynamoDB Local a test session."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""Events of API Gateway as a REST API's Lambda proxy integration sends them, and what it makes of the answers.
+"""Events of API Gateway as a REST API's Lambda proxy integration sends them.
 
-Source: API Gateway, "Input format of a Lambda function for proxy integration"; "Output format …".
+Source: API Gateway, "Input format of a Lambda function for proxy integration".
 """
 
 import base64
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -81,51 +79,6 @@ def _path_parameters(resource: str, path: str) -> dict[str, str] | None:
     names = resource.split("/")
     segments = path.rstrip("/").split("/")[-len(names) :]
     return {name[1:-1]: segment for name, segment in zip(names, segments, strict=True) if name[:1] == "{"} or None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a client gets.
-
-    Args:
-        status: the HTTP status code.
-        headers: lower-case names, each with all its values.
-        body: the bytes.
-    """
-
-    status: int
-    headers: dict[str, list[str]]
-    body: bytes
-
-    @classmethod
-    def of(cls, reply: dict[str, Any]) -> "Answer":
-        """Make of a function's reply what the gateway sends on."""
-        body = reply.get("body") or ""
-        content = base64.b64decode(body) if reply["isBase64Encoded"] else body.encode(errors="surrogatepass")
-        headers = {name.lower(): list(values) for name, values in reply["multiValueHeaders"].items()}
-        # Lambda hands over JSON: whatever does not survive that would never reach the client.
-        assert json.loads(json.dumps(reply)) == reply
-        return cls(reply["statusCode"], headers, content)
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-    @property
-    def replayed(self) -> bool:
-        """Whether an earlier request ran it."""
-        return self.headers.get("idempotent-replayed") == ["true"]
-
-    @property
-    def problem(self) -> str:
-        """The last part of the problem's type."""
-        assert self.headers["content-type"] == ["application/problem+json"], self
-        assert self.json["status"] == self.status, self
-        assert self.json["title"], self
-        base, _, slug = self.json["type"].partition("#")
-        assert base == "https://docs.example/idempotency", self
-        return str(slug)
 
 
 class Context(LambdaContext):

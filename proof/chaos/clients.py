@@ -11,9 +11,9 @@ from random import Random
 
 from idempotency.request import record_id
 from proof.histories.history import FINAL, KEY_REUSED, outcome
+from proof.histories.load import Load, Request, duplicates, new_key
 from tests.e2e import campaigns
 from tests.e2e.faults import Fate, Faults, Rule
-from tests.e2e.load import Load, Request, duplicates, new_key
 from tests.e2e.targets import PROVISION
 from tools.local.neighbours import ZONE
 

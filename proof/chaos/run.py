@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -16,12 +17,13 @@ from idempotency.clock import Clock
 from idempotency.policy import Settings
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.store import Store
+from proof.chaos.casualties import counts, kill_one
 from proof.chaos.clients import Clients, Rivals
 from proof.chaos.proxy import Proxy
 from proof.histories import history
+from proof.histories.load import Load
 from tests.e2e import campaigns
 from tests.e2e.faults import Faults
-from tests.e2e.load import Load
 from tests.e2e.targets import PROVISION, LocalCloud, Tables
 from tools.errors import ToolError
 from tools.local import myfunnel
@@ -38,6 +40,7 @@ _SECONDS_BETWEEN_TROUBLES = (0.5, 2.5)
 _OUTAGE_SECONDS = (0.5, 4.0)
 _RECOVERY_SECONDS = 45
 _HOST = "127.0.0.1"
+_INJECTED = Path(__file__).with_name("injected")
 
 
 @dataclass
@@ -132,6 +135,8 @@ def _world(home: Path, random: Random) -> Iterator[_World]:
         }
         environment = {
             **faults.environment,
+            "PYTHONPATH": f"{faults.environment['PYTHONPATH']}{os.pathsep}{_INJECTED}",
+            "INJECTED": f"{faults.environment['INJECTED']} skew",
             "AWS_ENDPOINT_URL_DYNAMODB": cleanup.enter_context(dynamodb.serving(_HOST, port)),
             # Two workers then differ by as much as the policy allows for, at most.
             "CLOCK_SKEW_SECONDS": str(Settings().clock_skew / 2),
@@ -151,7 +156,7 @@ def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
             # Of two workers that are killed, one service is down.
             down = random.choice([world.dynamodb, world.myfunnel, None, None, None, None])
             if down is None:
-                troubles["workers killed"] += world.faults.kill_one(world.stack, random)
+                troubles["workers killed"] += kill_one(world.stack, world.faults, random)
             else:
                 troubles["outages"] += 1
                 with down.outage():
@@ -167,7 +172,7 @@ def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
 
 
 def _caused(world: _World) -> dict[str, int]:
-    met = world.faults.counts()
+    met = counts(world.faults)
     return {
         "calls cut short by a kill": met["kill"],
         "functions timed out": met["delay"],

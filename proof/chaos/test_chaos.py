@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from proof.chaos.casualties import kill_one
 from tests.e2e.campaigns import Campaign, Services
 from tests.e2e.faults import Faults
 from tools.errors import ToolError
@@ -51,7 +52,7 @@ class Killer:
 
     def _run(self) -> None:
         while not self._stopped.wait(SECONDS_BETWEEN_KILLS):
-            self.kills += self._faults.kill_one(self._stack, self._random)
+            self.kills += kill_one(self._stack, self._faults, self._random)
 
 
 @pytest.fixture

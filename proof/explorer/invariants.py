@@ -11,11 +11,13 @@ from typing import Any
 from proof.explorer.dynamodb import Change
 from proof.explorer.expressions import Item
 from proof.explorer.world import Actor, World
+from tools.local.client import Answer
 
 RECORDS = "records"
 ROWS = "rows"
 CLOCK_SKEW_MS = 2_000
 FINAL = (200, 201, 204, 404, 422)
+REPLAYED = {"idempotent-replayed": ["true"]}
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,6 @@ class Commit:
     record: str
     operation_id: str
     body: bytes
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a client was told."""
-
-    status: int
-    body: bytes = b""
-    replayed: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.status} {self.body.decode(errors='replace'):.40}{' (replayed)' if self.replayed else ''}"
 
 
 def watch_record(world: World, actor: Actor, change: Change) -> None:

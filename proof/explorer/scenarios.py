@@ -27,9 +27,10 @@ from idempotency.telemetry import Outcome
 from proof.explorer import invariants, world
 from proof.explorer.dynamodb import Index, Table
 from proof.explorer.expressions import Item
-from proof.explorer.invariants import CLOCK_SKEW_MS, FINAL, RECORDS, ROWS, Answer, Effect
+from proof.explorer.invariants import CLOCK_SKEW_MS, FINAL, RECORDS, REPLAYED, ROWS, Effect
 from proof.explorer.sdk import Client, Clock
 from proof.explorer.world import GO, Actor, Budget, Point, World
+from tools.local.client import Answer
 
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 TIMEOUT_MS = 30_000
@@ -334,7 +335,7 @@ def _answer(reply: Callable[[], Any]) -> Answer:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
         return Answer(500, f"{type(error).__name__}: {error}".encode())
     response: StoredResponse = found.response
-    return Answer(response.status, response.body, found.replayed)
+    return Answer(response.status, response.body, REPLAYED if found.replayed else {})
 
 
 def _records(where: World) -> Iterable[Item]:

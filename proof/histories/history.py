@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from idempotency.policy import KEPT_HEADERS
-from tests.events import Answer
+from tools.local.client import Answer
 
 NO_ANSWER = "no answer"
 FINAL = "final"

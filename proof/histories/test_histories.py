@@ -11,10 +11,10 @@ from random import Random
 
 import pytest
 
+from proof.conftest import Report
 from proof.histories import history
 from proof.histories.history import FINAL, KEY_REUSED, NO_ANSWER, outcome
-from tests.e2e.conftest import Report
-from tests.e2e.load import Load, Request, duplicates, new_key
+from proof.histories.load import Load, Request, duplicates, new_key
 from tests.e2e.targets import PROBE, PROVISION, LocalCloud
 
 SEED = 20260101

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proof.histories.history import FINAL, NO_ANSWER, Exchange, check, digest, load, outcome, recording
-from tests.events import Answer
+from tools.local.client import Answer
 
 BODY, OTHER_BODY = '{"size":"large"}', '{"size":"small"}'
 
@@ -87,14 +87,14 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def problem(status: int, slug: str) -> Answer:
     body = b'{"type":"https://docs.example/idempotency#%s"}' % slug.encode()
-    return Answer(status, {"content-type": ["application/problem+json"]}, body)
+    return Answer(status, body, {"content-type": ["application/problem+json"]})
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (Answer(201, {"content-type": ["application/json"]}, b"{}"), FINAL),
-        (Answer(502, {"content-type": ["application/json"]}, b"{}"), "unavailable"),
+        (Answer(201, b"{}", {"content-type": ["application/json"]}), FINAL),
+        (Answer(502, b"{}", {"content-type": ["application/json"]}), "unavailable"),
         (problem(409, "in-progress"), "in-progress"),
         (problem(409, "domain-taken"), FINAL),
         (problem(422, "key-reused"), "key-reused"),
@@ -108,7 +108,7 @@ def test_tells_outcomes_apart(answer: Answer, expected: str) -> None:
 
 
 def test_a_digest_covers_status_kept_headers_and_body() -> None:
-    answer = Answer(201, {"location": ["/a"], "date": ["today"]}, b"{}")
+    answer = Answer(201, b"{}", {"location": ["/a"], "date": ["today"]})
 
     assert digest(answer) == digest(replace(answer, headers={"location": ["/a"], "date": ["tomorrow"]}))
     assert digest(answer) not in {

@@ -2,7 +2,9 @@
 
     python -m proof.mutants [--only store.py] [--every 3] [--all]
 
-Prints each survivor, and the score. Exits with 1 if one survives for which `SURVIVORS` has no reason.
+Prints each mutant that no test failed under, and the score. One under which tests only hang, even when it is tried
+alone and with patience, has timed out: it is counted apart, and not as killed. Exits with 1 if a mutant survives for
+which `SURVIVORS` has no reason.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from tests.dynamodb_local import ENDPOINT
 from proof.mutants.mutants import Mutant, mutants
-from proof.mutants.runs import PACKAGE, Survey, survey, survives
+from proof.mutants.runs import PACKAGE, Judgement, Survey, Verdict, judge, survey
 from proof.mutants.survivors import SURVIVORS
-from tools.local import dynamodb_local
+from tests.dynamodb_local import ENDPOINT
 from tools import errors
+from tools.local import dynamodb_local
 from tools.setup import ROOT
 
 
@@ -38,27 +40,26 @@ def main() -> int:
     started = time.monotonic()
     with dynamodb_local.running() as server:
         os.environ[ENDPOINT] = server.endpoint_url  # one for all processes: to start it takes longer than most tests
-        survived = list(_survivors(tried, survey()))
-    unknown = [mutant for mutant in survived if mutant.name not in SURVIVORS]
-    killed = len(tried) - len(survived)
-    known = len(made) - killed - len(unknown)
+        judged = list(_judge(tried, survey()))
+    counts = Counter(verdict for _, verdict in judged)
+    unknown = [mutant for mutant, verdict in judged if verdict is Verdict.SURVIVED and mutant.name not in SURVIVORS]
+    known = len(made) - len(tried) + counts[Verdict.SURVIVED] - len(unknown)
+    minutes = (time.monotonic() - started) / 60
     print(
-        f"{killed} of {len(made)} mutants killed, {known} known to be no different, {len(unknown)} survived,"
-        f" {(time.monotonic() - started) / 60:.1f} minutes"
+        f"{counts[Verdict.KILLED]} of {len(made)} mutants killed, {known} known to be no different,"
+        f" {counts[Verdict.TIMED_OUT]} timed out, {len(unknown)} survived, {minutes:.1f} minutes"
     )
     return 1 if unknown else 0
 
 
-def _survivors(tried: Sequence[Mutant], found: Survey) -> Iterator[Mutant]:
+def _judge(tried: Sequence[Mutant], found: Survey) -> Iterator[Judgement]:
     print(f"{len(found.seconds)} tests pass on the code as it is", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        verdicts = pool.map(lambda mutant: survives(mutant, found), tried)
-        for done, (mutant, lives) in enumerate(zip(tried, verdicts, strict=True), 1):
-            if lives:
-                print(f"survived  {mutant.name}", flush=True)
-                yield mutant
-            if done % 20 == 0 or done == len(tried):
-                print(f"{done} of {len(tried)} mutants tried", flush=True)
+    for done, (mutant, verdict) in enumerate(judge(tried, found), 1):
+        if verdict is not Verdict.KILLED:
+            print(f"{verdict.value}  {mutant.name}", flush=True)
+        if done % 20 == 0 or done == len(tried):
+            print(f"{done} of {len(tried)} mutants tried", flush=True)
+        yield mutant, verdict
 
 
 if __name__ == "__main__":

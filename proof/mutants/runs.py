@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.machinery import SourceFileLoader
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -29,12 +31,15 @@ from tools.errors import ToolError
 PACKAGE = "src/idempotency"
 # By how coverage has to follow them.
 _TESTS = {
-    ("tests/unit", "tests/integration"): "thread",
+    ("tests/unit", "tests/tools", "tests/integration"): "thread",
     ("proof/explorer/test_invariants.py",): "greenlet",
 }
 # They start tests anew in another process, which would not meet the mutant.
 _LEFT_OUT = ("tests/unit/test_walk.py", "proof/mutants/test_mutation.py")
-_FIRST = 30
+_FEW = 30
+_COLLECTING_SECONDS = 5
+_HANGS = 2
+"""Tests that may hang under a mutant before the others are not tried any more."""
 # Passed, failed; a test module, or a conftest.py, could not even be imported.
 _VERDICTS = {
     pytest.ExitCode.OK,
@@ -55,6 +60,41 @@ _forks = get_context("forkserver")
 _forks.set_forkserver_preload(
     ["moto.core", "moto.backends", "boto3", "aws_lambda_powertools.event_handler", "greenlet", "rich", *_PLUGINS]
 )
+
+
+class Verdict(Enum):
+    """What became of a mutant."""
+
+    KILLED = "killed"
+    """A test failed."""
+    SURVIVED = "survived"
+    """Every test passed."""
+    TIMED_OUT = "timed out"
+    """No test failed, but one took too long."""
+
+
+Judgement = tuple[Mutant, Verdict]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a test may take under a mutant.
+
+    Args:
+        seconds: in any case.
+        times: and so many times as long as on the code as it is.
+    """
+
+    seconds: float
+    times: float
+
+    def of(self, usual: float) -> float:
+        """The limit, in seconds, for a test that usually takes so many."""
+        return self.seconds + self.times * usual
+
+
+FIRST = Limit(15, 10)
+ALONE = Limit(60, 30)
 
 
 @dataclass(frozen=True)
@@ -78,7 +118,7 @@ class Survey:
 
 
 def survey() -> Survey:
-    """Run every test once, on the code as it is.
+    """Run every test once, on the code as it is, however long it takes.
 
     Raises:
         ToolError: if one fails, or has a name that does not lead to it.
@@ -87,63 +127,113 @@ def survey() -> Survey:
     seconds: dict[str, float] = {}
     with ThreadPoolExecutor(len(_TESTS)) as pool:
         answers = pool.map(lambda part: _in_a_fork(_survey, *part), _TESTS.items())
-        for paths, answer in zip(_TESTS, answers, strict=True):
-            if answer is None:
+        for paths, (told, _) in zip(_TESTS, answers, strict=True):
+            if not told:
                 raise ToolError(f"{' '.join(paths)}: a test fails on the code as it is")
-            lines_of, seconds_of = answer
+            [(lines_of, seconds_of)] = told
             seconds |= seconds_of
             for path, lines in lines_of.items():
                 for line, names in lines.items():
                     tests[path][line] += names
     found = Survey(tests, seconds)
     # A name that pytest does not find again would look like a test that fails.
-    if not _passes(_UNCHANGED, ["--collect-only", *seconds], found):
+    run = _run(_UNCHANGED, ["--collect-only", *seconds], found, ALONE)
+    if run.failed or run.hung:
         raise ToolError("pytest does not find all tests by their names")
     return found
 
 
-def survives(mutant: Mutant, found: Survey) -> bool:
-    """Whether every test that runs a mutant's lines passes.
+def judge(tried: Sequence[Mutant], found: Survey, first: Limit = FIRST, alone: Limit = ALONE) -> Iterator[Judgement]:
+    """Say of each mutant what became of it: at first of several at a time, then of those that took too long.
+
+    How much else the machine has to do must not decide: a mutant that took too long is tried again when no other is,
+    and has more time then.
+
+    Args:
+        tried: the mutants.
+        found: which tests run their lines.
+        first: how long a test may take while others run.
+        alone: how long it may take then.
 
     Raises:
         ToolError: if pytest could not tell.
     """
-    tests = found.of(mutant)
+    late = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, verdict in zip(tried, pool.map(lambda each: _try(each, found, first), tried), strict=True):
+            if verdict is Verdict.TIMED_OUT:
+                late.append(mutant)
+            else:
+                yield mutant, verdict
+    yield from ((mutant, _try(mutant, found, alone)) for mutant in late)
+
+
+def _try(mutant: Mutant, found: Survey, limit: Limit) -> Verdict:
+    """Run the tests that run a mutant's lines, until one fails; one that hangs is left out from then on."""
+    tests, hung = found.of(mutant), 0
     # Few tests are quickly collected, and most mutants do not survive them.
-    return all(_passes(mutant, some, found) for some in (tests[:_FIRST], tests[_FIRST:]) if some)
+    for some in (tests[:_FEW], tests[_FEW:]):
+        left = some
+        while left and hung < _HANGS:
+            run = _run(mutant, left, found, limit)
+            if run.failed:
+                return Verdict.KILLED
+            hung += run.hung
+            left = [test for test in left if run.hung and test not in run.begun]
+    return Verdict.TIMED_OUT if hung else Verdict.SURVIVED
 
 
-def _passes(mutant: Mutant, tests: Sequence[str], found: Survey) -> bool:
-    answer = _in_a_fork(_try, mutant, tests, found.seconds)
-    if answer is None:
-        return False  # a test that hangs has failed: the alarm has ended it
-    status, killers = answer
+@dataclass(frozen=True)
+class _Run:
+    """What came of some tests.
+
+    Args:
+        begun: the tests that began.
+        failed: whether one failed.
+        hung: whether the last one took too long.
+    """
+
+    begun: Collection[str]
+    failed: bool
+    hung: bool
+
+
+def _run(mutant: Mutant, tests: Sequence[str], found: Survey, limit: Limit) -> _Run:
+    told, exit_code = _in_a_fork(_try_in_fork, mutant, tests, found.seconds, limit)
+    begun = frozenset(test for test in told if isinstance(test, str))
+    if exit_code == -signal.SIGALRM:
+        return _Run(begun, failed=False, hung=True)
+    if exit_code:
+        raise ToolError(f"{mutant.name}: the tests' process ended with {exit_code}")
+    status, killers = told[-1]
     if status not in _VERDICTS:
         raise ToolError(f"{mutant.name}: pytest ended with {status!r}")
     found.kills.update(killers)
-    return status is pytest.ExitCode.OK
+    return _Run(begun, failed=status is not pytest.ExitCode.OK, hung=False)
 
 
-def _in_a_fork(task: Callable[..., Any], *arguments: Any) -> Any:
-    """What a task returns in a process of its own; None if the process dies first."""
+def _in_a_fork(task: Callable[..., None], *arguments: Any) -> tuple[list[Any], int | None]:
+    """All that a task tells, in a process of its own, and the exit code of that."""
     receiver, sender = _forks.Pipe(duplex=False)
-    process = _forks.Process(target=_answer, args=(sender, task, *arguments))
+    process = _forks.Process(target=_end_after, args=(task, sender, *arguments))
     process.start()
     sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        return None
-    finally:
-        process.join()
+    told = []
+    with suppress(EOFError):
+        while True:
+            told.append(receiver.recv())
+    process.join()
+    return told, process.exitcode
 
 
-def _answer(sender: Connection, task: Callable[..., Any], *arguments: Any) -> None:
-    sender.send(task(*arguments))
+def _end_after(task: Callable[..., None], *arguments: Any) -> None:
+    task(*arguments)
     os._exit(0)
 
 
-def _try(mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> tuple[pytest.ExitCode, list[str]]:
+def _try_in_fork(
+    sender: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float], limit: Limit
+) -> None:
     gc.freeze()  # pytest collects garbage at its end, and what is shared with the other processes is none
     original = SourceFileLoader.get_code
 
@@ -152,20 +242,24 @@ def _try(mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> 
         return compile(mutant.source, self.path, "exec") if mutated else original(self, fullname)
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
-    watch = _Impatient(seconds)
-    return _pytest(tests, watch), watch.killers
+    signal.setitimer(signal.ITIMER_REAL, limit.of(_COLLECTING_SECONDS))
+    watch = _Impatient(sender, seconds, limit)
+    sender.send((_pytest(tests, watch), watch.killers))
 
 
 class _Impatient:
-    """A plugin of pytest's that notes which test fails, and ends the process if one hangs."""
+    """A plugin of pytest's that tells which tests begin and which fail, and ends the process if one takes too long."""
 
-    def __init__(self, seconds: Mapping[str, float]) -> None:
+    def __init__(self, sender: Connection, seconds: Mapping[str, float], limit: Limit) -> None:
+        self._sender = sender
         self._seconds = seconds
+        self._limit = limit
         self.killers: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
-        signal.alarm(30 + int(10 * self._seconds[item.nodeid]))
+        self._sender.send(item.nodeid)
+        signal.setitimer(signal.ITIMER_REAL, self._limit.of(self._seconds[item.nodeid]))
         return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -173,7 +267,7 @@ class _Impatient:
             self.killers.append(report.nodeid)
 
 
-def _survey(paths: Sequence[str], concurrency: str) -> tuple[dict[Path, Any], dict[str, float]] | None:
+def _survey(sender: Connection, paths: Sequence[str], concurrency: str) -> None:
     import coverage  # noqa: PLC0415 - a tracer has no place in the processes that try mutants
 
     tracer = coverage.Coverage(data_file=None, source=[PACKAGE], concurrency=concurrency, config_file=False)
@@ -181,10 +275,10 @@ def _survey(paths: Sequence[str], concurrency: str) -> tuple[dict[Path, Any], di
     tracer.start()
     status = _pytest([*paths, *(f"--ignore={path}" for path in _LEFT_OUT)], watch)
     tracer.stop()
-    if status is not pytest.ExitCode.OK:
-        return None
-    data = tracer.get_data()
-    return {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}, dict(watch.seconds)
+    if status is pytest.ExitCode.OK:
+        data = tracer.get_data()
+        lines_of = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
+        sender.send((lines_of, dict(watch.seconds)))
 
 
 class _Watch:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.events import KEY as EVENT_KEY
 from proof.mutants.mutants import Mutant, mutants
-from proof.mutants.runs import PACKAGE, Survey, survives
+from proof.mutants.runs import PACKAGE, Limit, Survey, Verdict, judge
+from tests.events import KEY as EVENT_KEY
 from tools.setup import ROOT
 
 KEY = ROOT / PACKAGE / "key.py"
@@ -52,7 +52,7 @@ class TestMutants:
         assert changes(tmp_path / "module.py", 'A = "SET #b = :c"') == set()
 
 
-class TestSurvival:
+class TestJudgement:
     @pytest.fixture
     def mutant(self) -> Mutant:
         return next(mutant for mutant in mutants(KEY) if mutant.before == "len(values) > 1")
@@ -61,9 +61,44 @@ class TestSurvival:
     def survey(self, mutant: Mutant) -> Survey:
         return Survey({KEY: {line: [TEST] for line in mutant.lines}}, {TEST: 0.1})
 
-    def test_ends_with_a_test_that_fails(self, mutant: Mutant, survey: Survey) -> None:
-        assert not survives(mutant, survey)
+    def test_is_killed_if_a_test_fails(self, mutant: Mutant, survey: Survey) -> None:
+        assert list(judge([mutant], survey)) == [(mutant, Verdict.KILLED)]
         assert survey.kills.total() == 1
 
-    def test_goes_on_if_none_does(self, mutant: Mutant, survey: Survey) -> None:
-        assert survives(replace(mutant, source=KEY.read_text()), survey)
+    def test_is_survived_if_none_does(self, mutant: Mutant, survey: Survey) -> None:
+        unchanged = replace(mutant, source=KEY.read_text())
+
+        assert list(judge([unchanged], survey)) == [(unchanged, Verdict.SURVIVED)]
+
+    def test_is_timed_out_and_not_killed_if_a_test_hangs(self, mutant: Mutant, survey: Survey) -> None:
+        hanging = replace(mutant, source=begun_by(mutant, "__import__('threading').Event().wait()"))
+
+        assert list(judge([hanging], survey, Limit(1, 0), Limit(2, 0))) == [(hanging, Verdict.TIMED_OUT)]
+        assert survey.kills.total() == 0
+
+    def test_is_killed_by_another_test_than_the_one_that_hangs(self, mutant: Mutant, survey: Survey) -> None:
+        once = "values == ['0'] or __import__('threading').Event().wait()"
+        hanging = replace(mutant, source=begun_by(mutant, once))
+        other = "tests/unit/test_key.py::TestParse::test_reads_a_key[0-0]"
+        both = Survey({KEY: {line: [TEST, other] for line in mutant.lines}}, {TEST: 0.1, other: 0.2})
+
+        assert list(judge([hanging], both, Limit(1, 0))) == [(hanging, Verdict.KILLED)]
+        assert list(both.kills) == [other]
+
+    def test_is_killed_though_its_test_is_slow(self, mutant: Mutant, survey: Survey) -> None:
+        # Given a mutant under which the test takes longer than it may while others run
+        slow = replace(mutant, source=begun_by(mutant, "__import__('time').sleep(3)"))
+
+        # When it is tried again alone, after the others
+        judged = list(judge([slow, mutant], survey, Limit(1.5, 0)))
+
+        # Then how slow it was decides nothing
+        assert judged == [(mutant, Verdict.KILLED), (slow, Verdict.KILLED)]
+
+
+def begun_by(mutant: Mutant, statement: str) -> str:
+    """A mutant's module whose mutated function begins with a statement more."""
+    lines = mutant.source.splitlines(keepends=True)
+    line = mutant.lines[0] - 1
+    indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
+    return "".join([*lines[:line], f"{indent}{statement}\n", *lines[line:]])

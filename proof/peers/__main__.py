@@ -24,11 +24,12 @@ from proof.peers.stage import Stage
 from tools import errors
 from tools.local import dynamodb_local
 from tools.progress import console as progress
+from tools.setup import ROOT
 
 _MODULES = (provision_once, powertools, idemkit, handwritten)
 _LIBRARIES = [module.LIBRARY for module in _MODULES]
 _NAMES = [f"{library.name} {library.version}".strip() for library in _LIBRARIES]
-_PAGE = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
+_PAGE = ROOT / "docs" / "comparison.md"
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from proof.peers.libraries.contract import Answer, Attempt, Killed, Library, NotPromised, Request, Work
+from proof.peers.libraries.contract import Attempt, Library, NotPromised, Request, Response, Work
 from proof.peers.network import answer_lost, unreachable
 from proof.peers.stage import Stage, elsewhere, new_request
+from tests.crashes import Killed
 
 _LEASE = 1
 _LAPSE = _LEASE + 0.3
@@ -82,26 +83,26 @@ class Business:
     runs: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def work(self, attempt: Attempt) -> Answer:
+    def work(self, attempt: Attempt) -> Response:
         """Run, and answer with the number of the run."""
         with self._lock:
             self.runs += 1
-            return Answer(body=f'{{"run":{self.runs}}}')
+            return Response(body=f'{{"run":{self.runs}}}')
 
     def then(self, happens: Callable[[], object]) -> Work:
         """Make business logic in which something happens before it answers."""
 
-        def work(attempt: Attempt) -> Answer:
+        def work(attempt: Attempt) -> Response:
             answer = self.work(attempt)
             happens()
             return answer
 
         return work
 
-    def answering(self, answer: Answer) -> Work:
+    def answering(self, answer: Response) -> Work:
         """Make business logic that answers the same in each run."""
 
-        def work(attempt: Attempt) -> Answer:
+        def work(attempt: Attempt) -> Response:
             self.work(attempt)
             return answer
 
@@ -137,7 +138,7 @@ def late_row(stage: Stage) -> None:
     request, business = new_request(), Business()
 
     def work_with_row(then: Callable[[], object]) -> Work:
-        def work(attempt: Attempt) -> Answer:
+        def work(attempt: Attempt) -> Response:
             answer = business.work(attempt)
             run = business.runs
             then()
@@ -199,7 +200,7 @@ def crashed_key(stage: Stage) -> None:
     request, business = new_request(), Business()
     keys: set[str] = set()
 
-    def work(attempt: Attempt) -> Answer:
+    def work(attempt: Attempt) -> Response:
         keys.add(attempt.key("server"))
         return business.then(_die if business.runs == 0 else lambda: None)(attempt)
 
@@ -215,7 +216,7 @@ def crashed_steps(stage: Stage) -> None:
     request, business = new_request(), Business()
     charged: list[int] = []
 
-    def work(attempt: Attempt) -> Answer:
+    def work(attempt: Attempt) -> Response:
         attempt.step("charge", lambda: charged.append(1))
         return business.then(_die if business.runs == 0 else lambda: None)(attempt)
 
@@ -347,44 +348,44 @@ def key_hashed(stage: Stage) -> None:
 @behaviour("A replay has the same status, content type, location and bytes (non-ASCII text)")
 def exact(stage: Stage) -> None:
     headers = {"content-type": "application/json", "location": "/orders/1"}
-    _expect_same_replay(stage, Answer(201, '{ "b": "Zürich ☃ 𝄞",\n "a": 1.0 }', headers), *headers)
+    _expect_same_replay(stage, Response(201, '{ "b": "Zürich ☃ 𝄞",\n "a": 1.0 }', headers), *headers)
 
 
 @behaviour("A binary response replays")
 def binary(stage: Stage) -> None:
-    _expect_same_replay(stage, Answer(200, bytes(range(256)), {"content-type": "image/png"}), "content-type")
+    _expect_same_replay(stage, Response(200, bytes(range(256)), {"content-type": "image/png"}), "content-type")
 
 
 @behaviour("An empty 204 replays")
 def empty(stage: Stage) -> None:
-    _expect_same_replay(stage, Answer(204, "", {}))
+    _expect_same_replay(stage, Response(204, "", {}))
 
 
 @behaviour("A 500 KB response replays")
 def large(stage: Stage) -> None:
-    _expect_same_replay(stage, Answer(201, _text(500_000)))
+    _expect_same_replay(stage, Response(201, _text(500_000)))
 
 
 @behaviour("A 5 MB response replays")
 def largest(stage: Stage) -> None:
-    _expect_same_replay(stage, Answer(201, _text(5_000_000)))
+    _expect_same_replay(stage, Response(201, _text(5_000_000)))
 
 
 @behaviour("A header of one's own replays without being configured")
 def own_header(stage: Stage) -> None:
     headers = {"content-type": "application/json", "x-price": "12.50"}
-    _expect_same_replay(stage, Answer(201, "{}", headers), "x-price")
+    _expect_same_replay(stage, Response(201, "{}", headers), "x-price")
 
 
 @behaviour("A refusal by the business (409) replays")
 def refusal(stage: Stage) -> None:
-    _expect_same_replay(stage, Answer(409, '{"title":"The domain is taken"}'))
+    _expect_same_replay(stage, Response(409, '{"title":"The domain is taken"}'))
 
 
 @behaviour("A 503 of the business does not replay: the retry runs")
 def unavailable(stage: Stage) -> None:
     request, business = new_request(), Business()
-    stage.worker().post(request, business.answering(Answer(503, "")))
+    stage.worker().post(request, business.answering(Response(503, "")))
     _expect_status(stage.worker().post(request, business.work), 201)
 
 
@@ -424,13 +425,13 @@ def expired_cache(stage: Stage) -> None:
 
 def _overtaken(
     stage: Stage, request: Request, business: Business, late: Callable[[], object] = lambda: None
-) -> tuple[Answer, Answer]:
+) -> tuple[Response, Response]:
     """Let a worker run past its lease, and another one start and answer meanwhile; then the first one goes on.
 
     Returns:
         The late answer, and the winner's.
     """
-    winner: list[Answer] = []
+    winner: list[Response] = []
 
     def be_overtaken() -> None:
         time.sleep(_LAPSE)
@@ -457,16 +458,16 @@ def _killed(stage: Stage, request: Request, work: Work) -> None:
 
 def _with_duplicate(
     stage: Stage, request: Request, business: Business, then: Callable[[], object]
-) -> tuple[Answer | None, Answer]:
+) -> tuple[Response | None, Response]:
     """Send a request and, while it runs, a duplicate that asks to be held."""
     running = threading.Event()
 
-    def work(attempt: Attempt) -> Answer:
+    def work(attempt: Attempt) -> Response:
         running.set()
         time.sleep(0.5)
         return business.then(then)(attempt)
 
-    def first() -> Answer | None:
+    def first() -> Response | None:
         try:
             return stage.worker(lease=2).post(request, work)
         except Killed:
@@ -480,13 +481,13 @@ def _with_duplicate(
         return answer.result(), held_answer
 
 
-def _storm(stage: Stage, count: int, request: Request, business: Business) -> list[Answer]:
+def _storm(stage: Stage, count: int, request: Request, business: Business) -> list[Response]:
     """Send the same request from many workers at once."""
     workers = [stage.worker() for _ in range(count)]
     ready = threading.Barrier(count)
     work = business.then(lambda: time.sleep(0.2))
 
-    def send(number: int) -> Answer:
+    def send(number: int) -> Response:
         ready.wait()
         return workers[number].post(request, work)
 
@@ -494,7 +495,7 @@ def _storm(stage: Stage, count: int, request: Request, business: Business) -> li
         return list(executor.map(send, range(count)))
 
 
-def _expect_same_replay(stage: Stage, answer: Answer, *headers: str) -> None:
+def _expect_same_replay(stage: Stage, answer: Response, *headers: str) -> None:
     """Send a request and a retry, whose answers must be the business logic's in status, bytes and these headers."""
     request, business = new_request(), Business()
     for _ in range(2):
@@ -505,12 +506,12 @@ def _expect_same_replay(stage: Stage, answer: Answer, *headers: str) -> None:
     _expect_runs(business, 1)
 
 
-def _expect(answer: Answer, expected: Answer) -> None:
+def _expect(answer: Response, expected: Response) -> None:
     if answer.content != expected.content:
         raise Broken(f"the client gets {_show(answer)} instead of {_show(expected)}")
 
 
-def _expect_status(answer: Answer, *statuses: int) -> None:
+def _expect_status(answer: Response, *statuses: int) -> None:
     if answer.status not in statuses:
         raise Broken(f"the client gets {answer.status}")
 
@@ -520,7 +521,7 @@ def _expect_runs(business: Business, runs: int) -> None:
         raise Broken(f"it runs {business.runs} times instead of {runs}")
 
 
-def _show(answer: Answer) -> str:
+def _show(answer: Response) -> str:
     body = answer.content[1]
     return f"{answer.status} {body.decode()}" if 0 < len(body) < 40 else f"{answer.status}"
 

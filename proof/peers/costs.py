@@ -9,15 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from proof.peers.libraries.contract import Answer, Attempt, Request, Site, Work, Worker
+from proof.peers.libraries.contract import Attempt, Request, Response, Site, Work, Worker
 from proof.peers.network import Meter
 from proof.peers.stage import Stage, elsewhere, new_request
 from tools.errors import ToolError
+from tools.setup import ROOT
 
-_ROOT = Path(__file__).resolve().parent.parent
 _HELD_SECONDS = 2
 _REQUESTS_A_ROUND = 8
 
@@ -26,12 +25,12 @@ def servers(count: int) -> Work:
     """Make business logic that answers with a list of servers, some 100 bytes each."""
     ids = [f"srv-{uuid5(NAMESPACE_URL, str(number))}" for number in range(count)]
     body = json.dumps([{"id": id_, "region": "eu-west", "size": "large", "status": "provisioned"} for id_ in ids])
-    answer = Answer(body=body, headers={"content-type": "application/json", "location": f"/orders/{ids[0]}"})
+    answer = Response(body=body, headers={"content-type": "application/json", "location": f"/orders/{ids[0]}"})
     return lambda _: answer
 
 
-def one_server_and_its_row(attempt: Attempt) -> Answer:
-    """Answer with one server, and write its row."""
+def one_server_and_its_row(attempt: Attempt) -> Response:
+    """Response with one server, and write its row."""
     attempt.save({"id": f"server#{uuid4()}", "principal": "alice", "region": "eu-west", "size": "large"})
     return servers(1)(attempt)
 
@@ -62,7 +61,7 @@ def refused(stage: Stage, work: Work) -> Meter:
     """Meter a duplicate that is refused while the first request runs."""
     request, meters = new_request(), []
 
-    def busy(attempt: Attempt) -> Answer:
+    def busy(attempt: Attempt) -> Response:
         meters.append(elsewhere(lambda: _metered(stage, stage.worker(), request, work)))
         return work(attempt)
 
@@ -74,7 +73,7 @@ def held(stage: Stage, work: Work) -> Meter:
     """Meter a duplicate that is held until the first request answers."""
     request, running = new_request(), threading.Event()
 
-    def slow(attempt: Attempt) -> Answer:
+    def slow(attempt: Attempt) -> Response:
         running.set()
         time.sleep(_HELD_SECONDS)
         return work(attempt)
@@ -91,7 +90,7 @@ def held(stage: Stage, work: Work) -> Meter:
 def failed(stage: Stage, _: Work) -> Meter:
     """Meter a first request whose operation fails unexpectedly, and which a retry may run again."""
 
-    def fail(_: Attempt) -> Answer:
+    def fail(_: Attempt) -> Response:
         raise RuntimeError("no capacity")
 
     return _metered(stage, stage.worker(), new_request(), fail)
@@ -183,8 +182,8 @@ def start(module: str, site: Site) -> tuple[float, float]:
     Raises:
         ToolError: if it does not.
     """
-    command = [sys.executable, "-m", "benchmarks.start", module, site.endpoint, site.records, site.rows]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=_ROOT)
+    command = [sys.executable, "-m", "proof.peers.start", module, site.endpoint, site.records, site.rows]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise ToolError(f"{module} did not start: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}")
     imported, answered = done.stdout.split()

@@ -12,9 +12,9 @@ from uuid import uuid4
 def main(module: str, endpoint: str, records: str, rows: str) -> None:
     library = import_module(module).LIBRARY
     imported = time.process_time()
-    contract = import_module("benchmarks.libraries.contract")
+    contract = import_module("proof.peers.libraries.contract")
     worker = library.worker(contract.Site(endpoint, records, rows), contract.Settings())
-    answer = worker.post(contract.Request(str(uuid4())), lambda _: contract.Answer())
+    answer = worker.post(contract.Request(str(uuid4())), lambda _: contract.Response())
     answered = time.process_time()
     worker.close()
     if answer.status != 201:

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Literal
 
 from idempotency.policy import Settings
-from tests.events import Answer
+from tools.local.client import Answer
 
 Will = Literal["succeed", "refuse", "retry", "fail"]
 Death = Literal["", "before the claim", "after the claim", "before the commit", "after the commit"]

@@ -24,10 +24,12 @@ import recovery
 from idempotency.errors import Rejected, Retry
 from proof.stateful.model import INVALID, RETRY_AFTER_SECONDS, Death, Expected, Key, Model, Post, Will
 from tests.clocks import SetClock
-from tests.e2e.in_process import TIMEOUT_SECONDS, Died, InProcess
+from tests.crashes import Killed
+from tests.e2e.in_process import TIMEOUT_SECONDS, InProcess
 from tests.e2e.targets import JSON, SERVER
-from tests.events import Answer, Context
+from tests.events import Context
 from tests.unit.service import restart
+from tools.local.client import Answer
 from tools.local.tables import create_table
 
 if TYPE_CHECKING:
@@ -114,15 +116,15 @@ class World:
         at_commit = operation == "TransactWriteItems"
         match self._post.death:
             case "before the claim" if at_claim:
-                raise Died
+                raise Killed
             case "before the commit" if at_commit:
-                raise Died
+                raise Killed
             case "after the claim" if at_claim:
                 _send(request)
-                raise Died
+                raise Killed
             case "after the commit" if at_commit:
                 _send(request)
-                raise Died
+                raise Killed
 
 
 def _send(request: AWSPreparedRequest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -14,10 +15,11 @@ import pytest
 import api
 import authorizer
 from tests.clocks import SetClock
-from tests.dynamodb_local import dynamodb_client, dynamodb_local
+from tests.conftest import NEEDS
+from tests.crashes import Killed
 from tests.e2e import variant
 from tests.e2e.faults import Faults
-from tests.e2e.in_process import Died, InProcess
+from tests.e2e.in_process import InProcess
 from tests.e2e.probe import probe
 from tests.e2e.targets import LocalCloud, SamLocal, Tables, Target
 from tests.unit.service import restart
@@ -30,55 +32,22 @@ from tools.local.client import Client
 from tools.local.samconfig import deploy_parameters
 from tools.local.stack import Stack
 from tools.local.tables import create_table
+from tools.setup import LOCAL
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-__all__ = ["dynamodb_client", "dynamodb_local"]
-
 T = TypeVar("T")
-
-Report = Callable[[str], None]
 
 # Where tests.events.Answer expects every problem's type to lead.
 _SPECIFICATION = f"SpecificationUrl={os.environ['SPECIFICATION_URL']}"
 
 
-# A mark says what a test needs; a group, that its tests share one server, and belong in one process.
-_NEEDS = {
-    "stack": [pytest.mark.e2e, pytest.mark.xdist_group("e2e")],
-    "sam_local": [pytest.mark.docker, pytest.mark.xdist_group("docker")],
-    "dynamodb_local": [pytest.mark.integration],
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what each test needs."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for fixture in _NEEDS.keys() & set(getattr(item, "fixturenames", ())):
-                for mark in _NEEDS[fixture]:
-                    item.add_marker(mark)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have measured."""
-    passed = terminalreporter.getreports("passed")
-    for measured in [value for report in passed for name, value in report.user_properties if name == "measured"]:
-        terminalreporter.write_line(f"measured: {measured}")
-
-
-@pytest.fixture
-def report(record_property: Callable[[str, object], None]) -> Report:
-    """Keeps what a test has measured for the end of the session."""
-    return lambda measured: record_property("measured", measured)
-
-
 @pytest.fixture(
     params=[
-        pytest.param("in_process", id="in process", marks=_NEEDS["dynamodb_local"]),
-        pytest.param("local_cloud", id="local cloud", marks=_NEEDS["stack"]),
-        pytest.param("sam_local", id="sam local", marks=_NEEDS["sam_local"]),
+        pytest.param("in_process", id="in process", marks=NEEDS["dynamodb_local"]),
+        pytest.param("local_cloud", id="local cloud", marks=NEEDS["stack"]),
+        pytest.param("sam_local", id="sam local", marks=NEEDS["sam_local"]),
     ]
 )
 def target(request: pytest.FixtureRequest) -> Target:
@@ -184,12 +153,15 @@ def bob(stack: Stack) -> Client:
 
 def _started(cleanup: ExitStack, server: AbstractContextManager[T]) -> T:
     """Start what a target needs; where that cannot be the test is skipped, but on CI it fails."""
-    try:
-        return cleanup.enter_context(server)
-    except (ToolError, FileNotFoundError) as error:
-        if "CI" in os.environ:
-            raise
-        pytest.skip(str(error))
+    # Targets that other processes start must wait: sam builds all of them in the same directory.
+    with (LOCAL / "build.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        try:
+            return cleanup.enter_context(server)
+        except (ToolError, FileNotFoundError) as error:
+            if "CI" in os.environ:
+                raise
+            pytest.skip(str(error))
 
 
 def _with_probe(scratch: Path) -> Callable[[Path], Path]:
@@ -201,4 +173,4 @@ def _issue_tokens(tables: Tables) -> dict[str, str]:
 
 
 def _die() -> None:
-    raise Died
+    raise Killed

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from typing import Literal
-
-from tools.local.processes import workers
-from tools.local.stack import Stack
 
 Side = Literal["before", "during", "after"]
 Fate = Literal["kill", "lose", "refuse", "delay"]
@@ -55,17 +47,17 @@ class Faults:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
 
     @property
     def environment(self) -> Mapping[str, str]:
         """Variables for the local cloud, which its workers inherit."""
-        return {"PYTHONPATH": str(_INJECTED), "FAULTS": str(self._directory)}
+        return {"PYTHONPATH": str(_INJECTED), "INJECTED": "injector", "FAULTS": str(self.directory)}
 
     def expect(self, record_id: str, rules: Iterable[Rule]) -> None:
         """Have faults happen to an operation."""
-        (self._directory / f"{record_id}.rules").write_text(json.dumps([asdict(rule) for rule in rules]))
+        (self.directory / f"{record_id}.rules").write_text(json.dumps([asdict(rule) for rule in rules]))
 
     def calls(self, record_id: str) -> list[str]:
         """What an operation has called, in order, such as ``dynamodb.UpdateItem``."""
@@ -75,25 +67,6 @@ class Faults:
         """To which of its calls something has happened."""
         return self._journal(record_id, "met")
 
-    def workers(self) -> set[int]:
-        """Processes that have begun an operation; some may have ended since."""
-        return {int(worker.stem) for worker in self._directory.glob("*.worker")}
-
-    def kill_one(self, stack: Stack, random: Random) -> bool:
-        """Kill -9 a random worker of a stack, if there is one that has come as far as to begin an operation."""
-        functions = (stack.function_name, stack.recovery_function_name)
-        alive = {pid for function in functions for pid in workers(stack.cloud_pid, function)}
-        if not (victims := sorted(alive & self.workers())):
-            return False
-        with suppress(ProcessLookupError):
-            os.kill(random.choice(victims), signal.SIGKILL)
-        return True
-
-    def counts(self) -> Counter[str]:
-        """How often what has happened to a call, by `Rule.do`."""
-        journals = self._directory.glob("*.met")
-        return Counter(line.split()[2] for journal in journals for line in journal.read_text().splitlines())
-
     def _journal(self, record_id: str, kind: str) -> list[str]:
-        journal = self._directory / f"{record_id}.{kind}"
-        return [line.split()[1] for line in journal.read_text().splitlines()] if journal.exists() else []
+        journal = self.directory / f"{record_id}.{kind}"
+        return [line.split()[2] for line in journal.read_text().splitlines()] if journal.exists() else []

@@ -8,16 +8,14 @@ from typing import Any
 import api
 import authorizer
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.e2e.targets import Tables, Target, Trait
-from tests.events import Answer, Context, Headers, proxy_event
+from tests.events import Context, Headers, proxy_event
 from tools.local import template
+from tools.local.client import Answer
 
 # As on the local stack.
 TIMEOUT_SECONDS = 10
-
-
-class Died(BaseException):
-    """Ends a function in this process where it stands, as a crash would."""
 
 
 class InProcess(Target):
@@ -43,8 +41,8 @@ class InProcess(Target):
         )
         try:
             return Answer.of(api.handler(event, Context(TIMEOUT_SECONDS)))
-        except Died:
-            return Answer(502, {}, b"")
+        except Killed:
+            return Answer(502)
 
     def sleep(self, seconds: float) -> None:
         self._clock.advance(seconds)

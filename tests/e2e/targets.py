@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from tests.e2e.wire import exchange
-from tests.events import Answer, Headers
+from tests.events import Headers
+from tools.local.client import Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

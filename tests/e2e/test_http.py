@@ -6,7 +6,7 @@ import pytest
 
 from idempotency.policy import KEPT_HEADERS
 from tests.e2e.targets import JSON, PROVISION, SERVER, Target, Trait
-from tests.events import Answer
+from tools.local.client import Answer
 
 # The function's timeout on the local stack and two seconds for clock skew.
 LEASE_SECONDS = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -31,18 +32,26 @@ def operation_of(target: LocalCloud, record: str) -> str:
     return str(target.tables.record(record)["operation_id"]["S"])
 
 
-def test_killed_around_the_ec2_call_a_server_has_one_instance(
-    local_cloud: LocalCloud, stack: Stack, faults: Faults, alice: Client
+def assert_killed_and_retried_each_server_has_one_instance(
+    kills: Iterable[tuple[str, Side]], target: LocalCloud, stack: Stack, faults: Faults, client: Client
 ) -> None:
-    # Given workers that are killed on each side of what they call, up to the completion
-    sides: tuple[Side, ...] = ("before", "during", "after")
-    cases = [(call, side, str(uuid4())) for call in (RUN, COMMIT) for side in sides]
+    """Kill a worker on one side of one of its calls, in each case; the client retries.
+
+    Args:
+        kills: the call and the side, for each case.
+        target: the deployed stack.
+        stack: the same, as an operator sees it.
+        faults: what happens to its calls.
+        client: a client of ``alice``.
+    """
+    # Given workers that are killed
+    cases = [(call, side, str(uuid4())) for call, side in kills]
     for call, side, key in cases:
         faults.expect(record_id("alice", "POST", PROVISION, key), [Rule(call, when=side, do="kill")])
 
     # When their clients retry until they have an answer, past the lease
     with ThreadPoolExecutor(len(cases)) as pool:
-        answers = list(pool.map(lambda case: alice.post_until_done(PROVISION, SERVER, case[2]), cases))
+        answers = list(pool.map(lambda case: client.post_until_done(PROVISION, SERVER, case[2]), cases))
 
     # Then each has one server, which is one instance
     for (call, side, key), answer in zip(cases, answers, strict=True):
@@ -50,7 +59,15 @@ def test_killed_around_the_ec2_call_a_server_has_one_instance(
         committed = (call, side) in {(COMMIT, "during"), (COMMIT, "after")}
         assert faults.met(record) == [call], (call, side)
         assert (answer.status, answer.replayed) == (201, committed), (call, side)
-        assert instances_of(stack, operation_of(local_cloud, record)) == [answer.json["instance_id"]], (call, side)
+        assert instances_of(stack, operation_of(target, record)) == [answer.json["instance_id"]], (call, side)
+
+
+def test_killed_around_the_ec2_call_a_server_has_one_instance(
+    local_cloud: LocalCloud, stack: Stack, faults: Faults, alice: Client
+) -> None:
+    kills: list[tuple[str, Side]] = [(RUN, "during"), (COMMIT, "after")]
+
+    assert_killed_and_retried_each_server_has_one_instance(kills, local_cloud, stack, faults, alice)
 
 
 def test_without_dynamodb_nothing_runs(local_cloud: LocalCloud, faults: Faults, stack: Stack, key: str) -> None:

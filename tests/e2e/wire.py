@@ -6,7 +6,8 @@ import http.client
 import socket
 from urllib.parse import urlsplit
 
-from tests.events import Answer, Headers
+from tests.events import Headers
+from tools.local.client import Answer
 
 
 def exchange(url: str, method: str, headers: Headers, body: bytes, timeout: float = 60) -> Answer:
@@ -34,4 +35,4 @@ def exchange(url: str, method: str, headers: Headers, body: bytes, timeout: floa
         received: dict[str, list[str]] = {}
         for name, value in reply.getheaders():
             received.setdefault(name.lower(), []).append(value)
-        return Answer(reply.status, received, reply.read())
+        return Answer(reply.status, reply.read(), received)

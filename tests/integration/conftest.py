@@ -13,7 +13,6 @@ import pytest
 from botocore.config import Config
 
 from tests.clocks import SetClock
-from tests.dynamodb_local import dynamodb_local  # noqa: F401 - a fixture
 from tests.integration.faults import SDK_ATTEMPTS
 from tests.integration.worker import Worker
 from tools.local.tables import create_table
@@ -26,15 +25,8 @@ if TYPE_CHECKING:
 NewWorker = Callable[..., Worker]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs DynamoDB Local."""
-    for item in items:
-        if "dynamodb_local" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.integration)
-
-
 @pytest.fixture(scope="session")
-def new_client(dynamodb_local: str) -> Callable[[], DynamoDBClient]:  # noqa: F811
+def new_client(dynamodb_local: str) -> Callable[[], DynamoDBClient]:
     """Makes clients of DynamoDB Local."""
     config = Config(retries={"mode": "standard", "total_max_attempts": SDK_ATTEMPTS}, max_pool_connections=50)
     return lambda: boto3.client("dynamodb", endpoint_url=dynamodb_local, config=config)

@@ -15,9 +15,10 @@ from idempotency.operation import Operation
 from idempotency.policy import Policy, Settings
 from idempotency.response import Completion
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created, killed, same
+from tests.integration.worker import LEASE_SECONDS, Run, Worker, created, killed, same
 
 NOISE = Random(1).randbytes(1_000_000)
 LIST = [{"id": number, "name": f"server {number}", "note": "ü" * 10} for number in range(45_000)]

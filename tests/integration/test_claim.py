@@ -17,10 +17,11 @@ from idempotency.record import Status
 from idempotency.response import StoredResponse
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, created, killed, same
+from tests.integration.worker import LEASE_SECONDS, Run, created, killed, same
 
 MANY = 16
 

@@ -16,8 +16,9 @@ from idempotency.operation import Operation
 from idempotency.policy import Policy
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Killed, Worker, created, killed, same
+from tests.integration.worker import LEASE_SECONDS, Worker, created, killed, same
 
 
 class Running:

@@ -20,8 +20,9 @@ from idempotency.record import Status
 from idempotency.response import Completion, Row
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created, inserting, killed, same
+from tests.integration.worker import LEASE_SECONDS, Run, Worker, created, inserting, killed, same
 
 
 def raising(error: Exception) -> Run:

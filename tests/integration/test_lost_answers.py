@@ -20,10 +20,11 @@ from idempotency.record import Status
 from idempotency.response import Completion
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.conftest import NewWorker
 from tests.integration.faults import SDK_ATTEMPTS
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created, inserting, killed, same
+from tests.integration.worker import LEASE_SECONDS, Run, Worker, created, inserting, killed, same
 
 
 class Losing:

@@ -13,12 +13,13 @@ from idempotency.lifecycle import Reply
 from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record, Status
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
 from tests.integration.faults import SDK_ATTEMPTS
 from tests.integration.test_late import raising
-from tests.integration.worker import DEADLINE_SECONDS, LEASE_SECONDS, Killed, Worker, created, killed
+from tests.integration.worker import DEADLINE_SECONDS, LEASE_SECONDS, Worker, created, killed
 
 RECOVERABLE = Policy(recoverable=True)
 

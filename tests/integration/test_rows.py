@@ -17,11 +17,12 @@ from idempotency.record import Status
 from idempotency.response import Completion, Row
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
 from tests.integration.faults import SDK_ATTEMPTS
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, created, inserting, killed, same
+from tests.integration.worker import LEASE_SECONDS, Run, created, inserting, killed, same
 
 TAKEN = Rejected("name-taken", "Somebody has it.", status=409, title="The name is taken")
 CANCELED = "TransactionCanceledException"

@@ -19,9 +19,10 @@ from idempotency.policy import Policy, Settings
 from idempotency.record import Status
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Killed, Run, Worker, created
+from tests.integration.worker import LEASE_SECONDS, Run, Worker, created
 
 NO = Rejected("rejected", "No.", status=422, title="Rejected")
 

@@ -18,6 +18,7 @@ from idempotency.record import Record
 from idempotency.request import Request, record_id
 from idempotency.response import Completion, Row, Verdict
 from idempotency.store import Store
+from tests.crashes import Killed
 from tests.telemetry import RecordedTelemetry
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ DEADLINE_SECONDS = 28
 LEASE_SECONDS = DEADLINE_SECONDS + Settings().clock_skew
 
 Run = Callable[[Operation], Response[Any]]
-
-
-class Killed(BaseException):
-    """Ends a worker where it stands, as a crash does: nothing is written any more."""
 
 
 def created(operation: Operation) -> Response[Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import recovery
 from provisioning import dns
-from tests.events import KEY, Answer, Context
+from tests.events import KEY, Context
 from tests.unit.service import Api
+from tools.local.client import Answer
 from tools.local.myfunnel import Fault, MyFunnel
 
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 PATH = "/v1/campaigns"
 DOMAIN = "spring.shop.example"
 CAMPAIGN = {"name": "Spring", "domain": DOMAIN}
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
 
 
 class Campaigns:

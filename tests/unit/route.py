@@ -10,8 +10,9 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
 from idempotency import Body, Idempotent, Lifecycle, Operation, Policy, Settings
 from idempotency.store import Store
-from tests.events import KEY, Answer, Context, Headers, proxy_event
+from tests.events import KEY, Context, Headers, proxy_event
 from tests.telemetry import RecordedTelemetry
+from tools.local.client import Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer
 
 import api
-from tests.events import KEY, Answer, Context, Headers, proxy_event
+from tests.events import KEY, Context, Headers, proxy_event
+from tools.local.client import Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

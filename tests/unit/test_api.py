@@ -11,14 +11,12 @@ from botocore.exceptions import EndpointConnectionError
 import api
 from idempotency.errors import Rejected, Retry
 from tests.clocks import SetClock
-from tests.events import KEY, Answer, proxy_event
+from tests.crashes import Killed
+from tests.events import KEY, proxy_event
 from tests.unit.service import JSON, SERVER, Api, restart
+from tools.local.client import Answer
 
 OTHER_KEY = "2a3d1d0e-5b36-4a4b-8a4f-0d0d1d0f8f4e"
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
 
 
 class Provider:

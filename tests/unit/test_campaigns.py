@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 import api
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
-from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns, Killed
+from tests.crashes import Killed
+from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
 from tools.local import myfunnel
 from tools.local.myfunnel import Fault
 

@@ -22,10 +22,11 @@ from provisioning.dns import Dns
 from provisioning.funnels import Funnels
 from provisioning.servers import ServerRequest
 from tests.clocks import SetClock
-from tests.events import Answer
+from tests.crashes import Killed
 from tests.unit.service import JSON, SERVER, Api
 from tools import contract
 from tools.local import template
+from tools.local.client import Answer
 from tools.local.myfunnel import TOKEN, Fault, MyFunnel, serving
 from tools.setup import ROOT
 
@@ -242,10 +243,6 @@ class World:
         return self.launch()
 
 
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
-
-
 class FailingProvider:
     """Fails.
 
@@ -352,7 +349,7 @@ def at_the_gateway(name: str, status: int) -> Answer:
     for variable, value in variables.items():
         body = body.replace(variable, value)
     headers = GATEWAY[name]["ResponseParameters"]["Headers"]
-    return Answer(status, {header.lower(): [value.strip("'")] for header, value in headers.items()}, body.encode())
+    return Answer(status, body.encode(), {header.lower(): [value.strip("'")] for header, value in headers.items()})
 
 
 class TestAnswers:
@@ -393,7 +390,7 @@ def documented_examples() -> Iterator[tuple[Operation, int, str, Answer]]:
                     body = case["value"]
                     status = int(code) if code.isdigit() else body["status"]
                     headers = {name.lower(): [str(header["example"])] for name, header in headers_of(response).items()}
-                    answer = Answer(status, headers | {"content-type": [media_type]}, json.dumps(body).encode())
+                    answer = Answer(status, json.dumps(body).encode(), headers | {"content-type": [media_type]})
                     yield operation, status, slug(body), answer
 
 

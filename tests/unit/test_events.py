@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import authorizer
-from tests.events import Answer, Context
+from tests.events import Context
 from tests.unit.service import Api
 from tools import tokens
+from tools.local.client import Answer
 from tools.setup import ROOT
 
 if TYPE_CHECKING:

@@ -15,18 +15,16 @@ from idempotency.policy import Settings
 from idempotency.response import Completion
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
-from tests.events import KEY, Answer
+from tests.crashes import Killed
+from tests.events import KEY
 from tests.unit.route import Route, Run
 from tests.unit.service import scan
+from tools.local.client import Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 NewRoute = Callable[..., Route]
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
 
 
 def answering(*responses: Response[Any] | BaseException) -> Run:
@@ -54,7 +52,7 @@ def route(dynamodb: "DynamoDBClient", clock: SetClock) -> NewRoute:
 
 def without_replay_mark(answer: Answer) -> Answer:
     headers = {name: values for name, values in answer.headers.items() if name != "idempotent-replayed"}
-    return Answer(answer.status, headers, answer.body)
+    return Answer(answer.status, answer.body, headers)
 
 
 class TestReplayOf:

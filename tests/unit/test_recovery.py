@@ -14,8 +14,9 @@ import api
 from idempotency.record import PARKED_UNTIL
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.events import KEY
-from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns, Killed
+from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
 from tests.unit.service import JSON
 from tests.unit.test_campaigns import DNS_REJECTS, LEASE_SECONDS, nothing_is_left
 

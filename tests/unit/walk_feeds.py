@@ -13,8 +13,9 @@ import recovery
 from idempotency import Operation, Rejected
 from idempotency.testing import crash_everywhere
 from tests.clocks import SetClock
-from tests.events import Answer, Context
+from tests.events import Context
 from tests.unit.service import Api, request
+from tools.local.client import Answer
 from tools.setup import ROOT
 
 PATH = "/v1/feeds"

@@ -104,7 +104,7 @@ class ActOne:
         self._story.answered(f"{_post(key)}  size: small", answer)
         self._story.claim(
             "refused as a problem (RFC 9457)",
-            holds=(answer.status, answer.headers["content-type"]) == (422, "application/problem+json"),
+            holds=(answer.status, answer.headers["content-type"]) == (422, ["application/problem+json"]),
             seen=answer,
         )
 

@@ -38,7 +38,9 @@ class Story:
     def answered(self, what: str, answer: Answer) -> None:
         """Tell what a client sent, and the answer."""
         marks = [
-            f"{name}: {answer.headers[name.lower()]}" for name in ("Retry-After",) if name.lower() in answer.headers
+            f"{name}: {', '.join(answer.headers[name.lower()])}"
+            for name in ("Retry-After",)
+            if name.lower() in answer.headers
         ]
         marks += ["(replayed)"] if answer.replayed else []
         status = f"[{'green' if answer.status < 400 else 'yellow'}]{answer.status}[/]"
@@ -73,7 +75,7 @@ class Story:
 
 
 def _summary(answer: Answer) -> str:
-    if "json" not in answer.headers.get("content-type", ""):
+    if "json" not in answer.headers.get("content-type", [""])[0]:
         return f"{len(answer.body)} bytes"
     body = answer.json
     return str(body.get("title") or "  ".join(str(body[name]) for name in ("id", "status") if name in body))

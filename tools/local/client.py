@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +23,31 @@ class Answer:
 
     Args:
         status: the status code.
-        headers: the header fields; their names in lower case.
         body: the bytes of the body.
+        headers: the header fields: names in lower case, each with all its values.
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    body: bytes = b""
+    headers: dict[str, list[str]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.body.decode(errors='replace'):.40}{' (replayed)' if self.replayed else ''}"
+
+    @classmethod
+    def of(cls, reply: Mapping[str, Any]) -> Answer:
+        """What the gateway makes of the reply of a function behind its Lambda proxy integration.
+
+        Raises:
+            TypeError, ValueError: if the reply is nothing that Lambda can hand over.
+        """
+        handed_over = json.loads(json.dumps(reply))
+        if handed_over != reply:
+            raise ValueError(f"JSON makes something else of it: {reply}")
+        body = reply.get("body") or ""
+        content = base64.b64decode(body) if reply["isBase64Encoded"] else body.encode(errors="surrogatepass")
+        headers = {name.lower(): list(values) for name, values in reply["multiValueHeaders"].items()}
+        return cls(reply["statusCode"], content, headers)
 
     @property
     def json(self) -> Any:
@@ -37,7 +57,21 @@ class Answer:
     @property
     def replayed(self) -> bool:
         """Whether this is the stored response of an earlier run."""
-        return self.headers.get("idempotent-replayed") == "true"
+        return self.headers.get("idempotent-replayed") == ["true"]
+
+    @property
+    def problem(self) -> str:
+        """The last part of the type of the problem (RFC 9457) that this is.
+
+        Raises:
+            ValueError: if it is none, or leads elsewhere than to SPECIFICATION_URL, where that is set.
+        """
+        body = self.json if self.headers.get("content-type") == ["application/problem+json"] else {}
+        base, _, slug = body.get("type", "").partition("#")
+        expected = (self.status, os.environ.get("SPECIFICATION_URL", base))
+        if (body.get("status"), base) != expected or not slug or not body.get("title"):
+            raise ValueError(f"no problem of this API: {self!r}")
+        return str(slug)
 
 
 class Client:
@@ -77,7 +111,7 @@ class Client:
             if answer.status not in _RETRIED or time.monotonic() > deadline:
                 return answer
             seen(answer)
-            time.sleep(float(answer.headers.get("retry-after", "1")))
+            time.sleep(float(answer.headers.get("retry-after", ["1"])[0]))
 
     def post_and_hang_up(self, path: str, body: Any, key: str, until: Callable[[], bool], within: float = 30) -> bool:
         """POST, and close the connection without reading a byte of the answer, as soon as a condition holds.
@@ -109,4 +143,4 @@ class Client:
 
     def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
         reply = self._http.request(method, f"{self._api_url}{path}", headers=headers, body=body, timeout=self._timeout)
-        return Answer(reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.data)
+        return Answer(reply.status, reply.data, {name.lower(): reply.headers.getlist(name) for name in reply.headers})

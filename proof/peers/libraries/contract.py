@@ -31,10 +31,6 @@ class NotPromised(Exception):
     """The library has nothing of the kind."""
 
 
-class Killed(BaseException):
-    """The worker is gone in the middle: no handler of exceptions gets to run, as with a Lambda timeout."""
-
-
 @dataclass(frozen=True)
 class Site:
     """Where a library keeps things.
@@ -90,7 +86,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A response, as business logic makes it and as a client gets it; header names in lower case."""
 
     status: int = 201
@@ -98,7 +94,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
 
     @classmethod
-    def of(cls, reply: Mapping[str, Any]) -> Answer:
+    def of(cls, reply: Mapping[str, Any]) -> Response:
         """Read what a Lambda proxy integration returns."""
         body = reply["body"] or ""
         headers = {name.lower(): values[0] for name, values in reply["multiValueHeaders"].items()}
@@ -126,7 +122,7 @@ class Attempt(ABC):
         """Write a row of business data, as safely as the library can."""
 
 
-Work = Callable[[Attempt], Answer]
+Work = Callable[[Attempt], Response]
 
 
 class Plain(Attempt):
@@ -178,7 +174,7 @@ class Worker(ABC):
     """The events of its SDK clients."""
 
     @abstractmethod
-    def post(self, request: Request, work: Work) -> Answer:
+    def post(self, request: Request, work: Work) -> Response:
         """Serve a request."""
 
     def recover(self, work: Work) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from proof.peers.libraries.contract import Answer, Library, Plain, Request, Settings, Site, Work, Worker
+from proof.peers.libraries.contract import Library, Plain, Request, Response, Settings, Site, Work, Worker
 from proof.peers.libraries.rest import Context, application
 
 
@@ -22,13 +22,13 @@ class Handwritten(Worker):
         self._app = application()
         self.emitters = [self._client.meta.events]
 
-    def post(self, request: Request, work: Work) -> Answer:
+    def post(self, request: Request, work: Work) -> Response:
         try:
-            return Answer.of(self._handle(request, work))
+            return Response.of(self._handle(request, work))
         except (ClientError, BotoCoreError):
-            return Answer(503, "")
+            return Response(503, "")
         except Exception:  # noqa: BLE001 - as Lambda does
-            return Answer(502, "")
+            return Response(502, "")
 
     def _handle(self, request: Request, work: Work) -> dict[str, Any]:
         key = {"id": {"S": str(request.key)}}

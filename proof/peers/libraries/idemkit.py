@@ -19,10 +19,10 @@ from proof.peers.libraries.contract import (
     CREDENTIALS,
     ROUTE,
     SDK,
-    Answer,
     Library,
     Plain,
     Request,
+    Response,
     Settings,
     Site,
     Work,
@@ -59,7 +59,7 @@ class Idemkit(Worker):
         table = self._loop.run_until_complete(self._backend._ensure_table())
         self.emitters = [self._client.meta.events, table.meta.client.meta.events]
 
-    def post(self, request: Request, work: Work) -> Answer:
+    def post(self, request: Request, work: Work) -> Response:
         headers = {**request.headers, "X-Principal": request.principal}
         scope = {
             "type": "http",
@@ -81,9 +81,9 @@ class Idemkit(Worker):
         try:
             self._loop.run_until_complete(self._application(scope, receive, send))
         except Exception:  # noqa: BLE001 - as Lambda does
-            return Answer(502, "")
+            return Response(502, "")
         headers = {name.decode().lower(): value.decode() for name, value in sent[0].get("headers", [])}
-        return Answer(sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]), headers)
+        return Response(sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]), headers)
 
     def close(self) -> None:
         self._loop.run_until_complete(self._backend.aclose())
@@ -91,7 +91,7 @@ class Idemkit(Worker):
 
     @staticmethod
     async def _work(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ARG004
-        answer: Answer = scope["work"](scope["attempt"])
+        answer: Response = scope["work"](scope["attempt"])
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content[1]})

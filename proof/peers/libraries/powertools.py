@@ -20,7 +20,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyValidationError,
 )
 
-from proof.peers.libraries.contract import Answer, Library, Plain, Request, Settings, Site, Work, Worker
+from proof.peers.libraries.contract import Library, Plain, Request, Response, Settings, Site, Work, Worker
 from proof.peers.libraries.rest import Context, application
 
 _STATUSES: dict[type[Exception], int] = {
@@ -56,14 +56,14 @@ class Powertools(Worker):
 
         self._handle = handle
 
-    def post(self, request: Request, work: Work) -> Answer:
+    def post(self, request: Request, work: Work) -> Response:
         self._app.context.update(work=work, attempt=Plain(request, self._client, self._site.rows))
         try:
-            return Answer.of(self._handle(request.event(), self._context))
+            return Response.of(self._handle(request.event(), self._context))
         except tuple(_STATUSES) as error:
-            return Answer(_STATUSES[type(error)], "")
+            return Response(_STATUSES[type(error)], "")
         except Exception:  # noqa: BLE001 - as Lambda does
-            return Answer(502, "")
+            return Response(502, "")
 
 
 LIBRARY = Library(

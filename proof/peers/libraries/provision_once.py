@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from io import StringIO
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from aws_lambda_powertools import Logger, Metrics
@@ -18,21 +17,21 @@ from idempotency.clock import Clock
 from idempotency.store import Store
 from proof.peers.libraries.contract import (
     ROUTE,
-    Answer,
     Attempt,
     Library,
     Request,
+    Response,
     Settings,
     Site,
     Work,
     Worker,
 )
 from proof.peers.libraries.rest import Context
+from tools.setup import ROOT
 
 T = TypeVar("T")
 
 _CACHE_BYTES = 8 * 1024 * 1024
-_PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 
 
 class Steps(Attempt):
@@ -72,8 +71,8 @@ class ProvisionOnce(Worker):
         self._idempotent = Idempotent(self._app, telemetry, lambda: Lifecycle(store, telemetry, stack, clock))
         self._app.post(ROUTE)(self._idempotent(policy)(self._route))
 
-    def post(self, request: Request, work: Work) -> Answer:
-        return Answer.of(self._resolve(request.event(), work))
+    def post(self, request: Request, work: Work) -> Response:
+        return Response.of(self._resolve(request.event(), work))
 
     def recover(self, work: Work) -> None:
         self._work = work
@@ -99,7 +98,7 @@ class ProvisionOnce(Worker):
 
 LIBRARY = Library(
     "Provision Once",
-    tomllib.loads(_PYPROJECT.read_text())["project"]["version"],
+    tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
     ProvisionOnce,
     index=("recovery_shard", "lease_until"),
     not_promised={"own_header": "documented: an allow-list, configurable"},

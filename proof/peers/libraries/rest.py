@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools import event_handler
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from proof.peers.libraries.contract import ROUTE, Answer
+from proof.peers.libraries.contract import ROUTE, Response
 
 
 class Context(LambdaContext):
@@ -25,8 +26,8 @@ def application() -> APIGatewayRestResolver:
     app = APIGatewayRestResolver()
 
     @app.post(ROUTE)
-    def route() -> Response[Any]:
-        answer: Answer = app.context["work"](app.context["attempt"])
-        return Response(answer.status, body=answer.body, headers=dict(answer.headers))
+    def route() -> event_handler.Response[Any]:
+        answer: Response = app.context["work"](app.context["attempt"])
+        return event_handler.Response(answer.status, body=answer.body, headers=dict(answer.headers))
 
     return app

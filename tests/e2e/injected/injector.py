@@ -80,7 +80,6 @@ class _Worker:
             self._operation = match[1]
         if self._operation is None:
             return None
-        (self._directory / f"{os.getpid()}.worker").touch()
         self._append("calls", call)
         made = [line.split() for line in self._file("calls").read_text().splitlines()]
         for rule in self._rules():
@@ -92,7 +91,7 @@ class _Worker:
 
     def _append(self, journal: str, entry: str) -> None:
         with self._file(journal).open("a") as lines:
-            lines.write(f"{self._function} {entry}\n")
+            lines.write(f"{os.getpid()} {self._function} {entry}\n")
 
     def _rules(self) -> list[dict[str, Any]]:
         rules = self._file("rules")
@@ -102,7 +101,7 @@ class _Worker:
         return self._directory / f"{self._operation}.{kind}"
 
 
-def watch() -> None:
+def inject() -> None:
     """Have every call to AWS and to MyFunnelAPI pass through here."""
     worker = _Worker(Path(os.environ["FAULTS"]))
     _watch_aws(worker)
@@ -151,7 +150,7 @@ def _watch_myfunnel(worker: _Worker, netloc: str) -> None:
 
 
 def _meets(made: list[str], rule: dict[str, Any]) -> bool:
-    function, call = made
+    _, function, call = made
     return fnmatchcase(call, rule["call"]) and rule["function"] in function
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from proof.histories.history import FINAL, KEY_REUSED, NO_ANSWER, Exchange, History, digest, now, outcome
 from tests.e2e.targets import JSON, Remote
 from tests.e2e.wire import exchange
-from tests.events import Answer
+from tools.local.client import Answer
 
 _LONGEST_PAUSE_SECONDS = 5
 

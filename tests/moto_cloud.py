@@ -1,4 +1,4 @@
-"""The function as it is deployed, on tables that moto keeps (one thread only)."""
+"""Fixtures for tests of the functions as they are deployed, on an AWS account that moto keeps (one thread only)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,38 @@
+##@ Prove
+
+# `make` reads this file only where the folder `proof` is.
+
+.PHONY: prove
+prove: ## Prove the record's life: every schedule, the peers, random walks, histories, mutants (15 minutes)
+	$(SETUP) dev sam cloud peers
+	@PYTHONPATH=src .venv/bin/python -m proof
+
+.PHONY: mutate
+mutate: ## Take one condition out at a time, and see that a test fails: make mutate [ONLY=store.py]
+	$(SETUP) dev
+	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only $(ONLY))
+
+.PHONY: peers
+peers: ## Explore the peers as well, and write docs/proof.md
+	$(SETUP) peers
+	@PYTHONPATH=src .local/peers/bin/python -m proof.explorer.compare
+
+.PHONY: bench
+bench: ## Compare with the peers, and write docs/comparison.md
+	$(SETUP) peers
+	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
+
+.PHONY: chaos
+chaos: ## Kill, hang and cut for a while, and account for every key: make chaos [MINUTES=10] [SEED=1]
+	$(SETUP) dev sam cloud
+	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+.PHONY: test-proof
+test-proof: ## Test the proof itself, and run a bounded part of it
+	$(SETUP) dev sam cloud
+	$(RUN) pytest $(PARALLEL) proof --ignore=proof/peers
+
+.PHONY: test-peers
+test-peers: ## Run the tests of the comparison, in the peers' environment
+	$(SETUP) peers
+	@.local/peers/bin/python -m pytest --confcutdir=proof/peers proof/peers
