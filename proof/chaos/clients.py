@@ -89,7 +89,7 @@ class Clients:
         one, other = (Request(principal, path, key, json.dumps(body)) for body in bodies)
         self.rivals.append((one, other))
         if self._random.random() < _FAULTY_SHARE:
-            self._faults.expect(record_id(principal, "POST", path, key), [self._rule(path)])
+            self._faults.expect(record_id(f"id:{principal}", "POST", path, key), [self._rule(path)])
         return one, other
 
     def _rule(self, path: str) -> Rule:

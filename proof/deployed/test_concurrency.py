@@ -51,7 +51,7 @@ def test_40_held_duplicates_get_the_bytes_of_one_run(
     assert {answer.headers["preference-applied"][0] for answer in held} == {"wait=20"}
 
     # And each has looked at the record a few times only
-    calls = Counter(faults.calls(record_id("alice", "POST", PROBE, key)))
+    calls = Counter(faults.calls(record_id("id:alice", "POST", PROBE, key)))
     reads = calls["dynamodb.GetItem"] / len(held)
     report(f"a duplicate held for 2 s reads its record {reads:.1f} times, and writes it once")
     assert calls["dynamodb.UpdateItem"] == HOLDERS

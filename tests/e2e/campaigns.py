@@ -33,7 +33,7 @@ class Campaign:
     @property
     def record_id(self) -> str:
         """The id of its record."""
-        return record_id(PRINCIPAL, "POST", PATH, self.key)
+        return record_id(f"id:{PRINCIPAL}", "POST", PATH, self.key)
 
     def post(self, client: Client) -> Answer:
         """Send it once."""

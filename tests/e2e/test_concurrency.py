@@ -50,7 +50,7 @@ def assert_one_server(count: int, key: str, target: LocalCloud, stack: Stack) ->
     answers = at_once(count, lambda _: target.post(key))
 
     server = assert_one_run(answers).json
-    record = record_id("alice", "POST", PROVISION, key)
+    record = record_id("id:alice", "POST", PROVISION, key)
     assert target.tables.ids() - before == {record, f"server#{server['id']}"}
     assert instances_of(stack, operation_of(target, record)) == [server["instance_id"]]
 

@@ -47,7 +47,7 @@ def assert_killed_and_retried_each_server_has_one_instance(
     # Given workers that are killed
     cases = [(call, side, str(uuid4())) for call, side in kills]
     for call, side, key in cases:
-        faults.expect(record_id("alice", "POST", PROVISION, key), [Rule(call, when=side, do="kill")])
+        faults.expect(record_id("id:alice", "POST", PROVISION, key), [Rule(call, when=side, do="kill")])
 
     # When their clients retry until they have an answer, past the lease
     with ThreadPoolExecutor(len(cases)) as pool:
@@ -55,7 +55,7 @@ def assert_killed_and_retried_each_server_has_one_instance(
 
     # Then each has one server, which is one instance
     for (call, side, key), answer in zip(cases, answers, strict=True):
-        record = record_id("alice", "POST", PROVISION, key)
+        record = record_id("id:alice", "POST", PROVISION, key)
         committed = (call, side) in {(COMMIT, "during"), (COMMIT, "after")}
         assert faults.met(record) == [call], (call, side)
         assert (answer.status, answer.replayed) == (201, committed), (call, side)
@@ -71,7 +71,7 @@ def test_killed_around_the_ec2_call_a_server_has_one_instance(
 
 
 def test_without_dynamodb_nothing_runs(local_cloud: LocalCloud, faults: Faults, stack: Stack, key: str) -> None:
-    record = record_id("alice", "POST", PROVISION, key)
+    record = record_id("id:alice", "POST", PROVISION, key)
     before = local_cloud.tables.ids()
     faults.expect(record, [Rule("dynamodb.*", do="lose", times=3)])
 
@@ -87,7 +87,7 @@ def test_without_dynamodb_nothing_runs(local_cloud: LocalCloud, faults: Faults, 
 def test_the_answer_to_the_completion_is_lost(
     local_cloud: LocalCloud, faults: Faults, stack: Stack, key: str, side: Side
 ) -> None:
-    record = record_id("alice", "POST", PROVISION, key)
+    record = record_id("id:alice", "POST", PROVISION, key)
     faults.expect(record, [Rule(COMMIT, when=side, do="lose")])
 
     answer = local_cloud.post(key)
