@@ -24,7 +24,7 @@ _FAULTY_SHARE = 0.35
 _RUN = "ec2.RunInstances"
 _VANISHING_SHARE = 0.25
 _CALLS = {
-    PROVISION: ["dynamodb.UpdateItem", "dynamodb.TransactWriteItems", _RUN],
+    PROVISION: ["dynamodb.PutItem", "dynamodb.TransactWriteItems", _RUN],
     campaigns.PATH: ["dynamodb.*", "myfunnel.POST", "route-53.ChangeResourceRecordSets"],
 }
 

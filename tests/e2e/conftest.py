@@ -76,7 +76,7 @@ def in_process(
     monkeypatch.setenv("TOKENS_TABLE", "TokensTable")
     monkeypatch.setattr(api, "dynamodb", dynamodb_client)
     monkeypatch.setattr(authorizer, "dynamodb", dynamodb_client)
-    monkeypatch.setattr(api, "Clock", lambda: clock)
+    monkeypatch.setattr("idempotency.lifecycle.Clock", lambda: clock)
     monkeypatch.setattr(probe, "die", _die)
     monkeypatch.setattr(probe, "sleep", clock.advance)
     restart()

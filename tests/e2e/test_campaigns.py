@@ -111,16 +111,20 @@ def test_ends_right_if_myfunnel_rejects_for_good(campaign: Campaign, services: S
     assert services.effects(campaign) == NOTHING
 
 
-@pytest.mark.parametrize("number", [1, 2, 3], ids=["claim", "first checkpoint", "second checkpoint"])
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("dynamodb.PutItem", 1), ("dynamodb.UpdateItem", 1), ("dynamodb.UpdateItem", 2)],
+    ids=["claim", "first checkpoint", "second checkpoint"],
+)
 def test_ends_right_if_dynamodb_loses_an_answer(
-    number: int, campaign: Campaign, faults: Faults, services: Services, alice: Client
+    call: str, number: int, campaign: Campaign, faults: Faults, services: Services, alice: Client
 ) -> None:
-    faults.expect(campaign.record_id, [Rule("dynamodb.UpdateItem", number, "after", "lose")])
+    faults.expect(campaign.record_id, [Rule(call, number, "after", "lose")])
 
     answer = campaign.post(alice)
 
     assert (answer.status, answer.replayed) == (201, False)
-    assert faults.met(campaign.record_id) == ["dynamodb.UpdateItem"]
+    assert faults.met(campaign.record_id) == [call]
     assert len(services.myfunnel.calls(campaign.domain)) == 1
     assert services.effects(campaign) == ONE_OF_EACH
 

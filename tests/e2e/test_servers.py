@@ -78,7 +78,7 @@ def test_without_dynamodb_nothing_runs(local_cloud: LocalCloud, faults: Faults, 
     refused = local_cloud.post(key)
 
     assert (refused.status, refused.problem, refused.headers["retry-after"]) == (503, "unavailable", ["1"])
-    assert faults.calls(record) == ["dynamodb.UpdateItem"] * 3, "the SDK's own repetitions of the claim, and no more"
+    assert faults.calls(record) == ["dynamodb.PutItem"] * 3, "the SDK's own repetitions of the claim, and no more"
     assert local_cloud.tables.ids() == before
     assert local_cloud.post(key).status == 201
 

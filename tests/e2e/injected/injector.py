@@ -24,7 +24,7 @@ from botocore.awsrequest import AWSResponse, HeadersDict
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
-_RECORD_ID = re.compile(r'"id": ?{"S": ?"([0-9a-f]{64})"}')
+_RECORD_ID = re.compile(r'"id": ?{"S": ?"([0-9a-f]{64}:1)"}')
 
 
 @dataclass(frozen=True)
