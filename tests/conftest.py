@@ -4,10 +4,12 @@ Fixtures that several folders share are made here, so that a session starts each
 """
 
 import os
+from functools import cache
 
 # Before anything imports boto3: clients made at import are mocked too only if moto was there first.
 import moto.core  # noqa: F401
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import settings
 
 from tests.clocks import SetClock
@@ -16,6 +18,9 @@ from tests.dynamodb_local import dynamodb_client, dynamodb_local
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+# A function that starts makes sessions of its own, and each would read megabytes of service descriptions again.
+JSONFileLoader.load_file = staticmethod(cache(JSONFileLoader().load_file))  # type: ignore[method-assign]
 
 for name in [name for name in os.environ if name.startswith(("AWS_", "IDEMPOTENCY_", "POWERTOOLS_"))]:
     del os.environ[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -151,11 +151,17 @@ def bob(stack: Stack) -> Client:
     return Client(stack.api_url, stack.other_token)
 
 
-def _started(cleanup: ExitStack, server: AbstractContextManager[T]) -> T:
-    """Start what a target needs; where that cannot be the test is skipped, but on CI it fails."""
-    # Targets that other processes start must wait: sam builds all of them in the same directory.
+@contextmanager
+def building() -> Iterator[None]:
+    """Make other test processes wait for the length of a `with` block: sam builds everything in one directory."""
     with (LOCAL / "build.lock").open("w") as lock:
         flock(lock, LOCK_EX)
+        yield
+
+
+def _started(cleanup: ExitStack, server: AbstractContextManager[T]) -> T:
+    """Start what a target needs; where that cannot be the test is skipped, but on CI it fails."""
+    with building():
         try:
             return cleanup.enter_context(server)
         except (ToolError, FileNotFoundError) as error:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from tests.conftest import NEEDS
+from tests.e2e.conftest import building
 from tools.local import sam_local
 from tools.local.sam_local import EVENTS, SamLocal
 
-pytestmark = pytest.mark.docker
+pytestmark = NEEDS["sam_local"]
 
 _IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 
@@ -27,7 +30,9 @@ def functions() -> Iterator[SamLocal]:
             pytest.skip("docker is not on PATH")
         if answer.returncode:
             pytest.skip(f"{' '.join(question)}: {answer.stderr.strip()}")
-    with sam_local.ready() as ready:
+    with ExitStack() as cleanup:
+        with building():
+            ready = cleanup.enter_context(sam_local.ready())
         yield ready
 
 
