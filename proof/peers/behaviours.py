@@ -402,8 +402,8 @@ def failure(stage: Stage) -> None:
 @behaviour("A record past its time to live that DynamoDB has not deleted yet counts for nothing")
 def expired(stage: Stage) -> None:
     request, business = new_request(), Business()
-    stage.worker(ttl=1).post(request, business.work)
-    time.sleep(2.1)
+    stage.worker(ttl=2, lease=1).post(request, business.work)
+    time.sleep(3.1)
     stage.worker().post(request, business.work)
     _expect_runs(business, 2)
 
@@ -411,7 +411,7 @@ def expired(stage: Stage) -> None:
 @behaviour("A warm cache forgets a response when its record expires")
 def expired_cache(stage: Stage) -> None:
     request, business = new_request(), Business()
-    writer, cache = stage.worker(ttl=3), stage.worker(ttl=3, cache=True)
+    writer, cache = stage.worker(ttl=3, lease=1), stage.worker(ttl=3, lease=1, cache=True)
     writer.post(request, business.work)
     time.sleep(1.5)
     cache.post(request, business.work)

@@ -63,7 +63,8 @@ class ProvisionOnce(Worker):
         telemetry = Telemetry(self._metrics, Logger("bench", stream=StringIO()))
         clock = Clock()
         store = Store(client, site.records, clock)
-        stack = Stack(cache_bytes=_CACHE_BYTES if settings.cache else 0, clock_skew=0, time_for_a_step=0)
+        cache_bytes = _CACHE_BYTES if settings.cache else 0
+        stack = Stack(cache_bytes=cache_bytes, clock_skew=0, time_for_a_step=0, timeout=settings.lease)
         policy = Policy(
             ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.hold, recoverable=settings.recoverable
         )
