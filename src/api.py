@@ -40,6 +40,7 @@ dynamodb = boto3.client(
         read_timeout=2,
         retries={"mode": "standard", "total_max_attempts": 3},
         parameter_validation=False,
+        user_agent="provision-once",  # the SDK would put its own together at each call, from some forty parts
     ),
 )
 

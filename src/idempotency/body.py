@@ -101,7 +101,7 @@ class Body:
             _validator(cls)(value)  # type: ignore[arg-type] # mypy takes the __hash__ of instances for the class's
         except fastjsonschema.JsonSchemaValuesException as invalid:
             raise _problem(value, invalid.errors) from invalid
-        body: Self = _read(cls, value)
+        body: Self = _constructor(cls)(value)  # type: ignore[arg-type] # likewise
         return body
 
 
@@ -191,22 +191,31 @@ def _validator(body: type[Body]) -> Callable[[Any], Any]:
     return validate
 
 
-def _read(hint: Any, value: Any) -> Any:
-    """What a value that matches the schema of a type is in Python."""
-    if inner := _inner(hint):
-        return _read(inner, value)
+def _reader(hint: Any) -> Callable[[Any], Any] | None:
+    """What turns a value that matches the schema of a type into that type; None if it is the same."""
     origin, of = get_origin(hint), get_args(hint)
-    match value:
-        case list() if origin is list:
-            return [_read(of[0], item) for item in value]
-        case dict() if origin is dict:
-            return {name: _read(of[1], member) for name, member in value.items()}
-        case dict() if isinstance(hint, type) and issubclass(hint, Body):
-            sent = [field for field in _fields(hint) if field.name in value]
-            return hint(**{field.name: _read(field.type, value[field.name]) for field in sent})
-        case float() if hint is int or origin is Literal:
-            return int(value)  # 1.0 and 1 are one number in JSON
-    return value
+    if inner := _inner(hint):
+        return _reader(inner)
+    if hint is int or origin is Literal:
+        return lambda value: int(value) if isinstance(value, float) else value  # 1.0 and 1 are one number in JSON
+    if origin is list and (item := _reader(of[0])):
+        return lambda value: [item(each) for each in value]
+    if origin is dict and (member := _reader(of[1])):
+        return lambda value: {name: member(each) for name, each in value.items()}
+    if isinstance(hint, type) and issubclass(hint, Body):
+        return _constructor(hint)  # type: ignore[arg-type] # likewise
+    return None
+
+
+@cache
+def _constructor(body: type[Body]) -> Callable[[Any], Any]:
+    readers = {field.name: _reader(field.type) for field in _fields(body)}
+
+    def construct(value: dict[str, Any]) -> Any:
+        known = {name: each for name, each in value.items() if name in readers}
+        return body(**{name: read(each) if (read := readers[name]) else each for name, each in known.items()})
+
+    return construct
 
 
 def _problem(body: Any, errors: Iterable[fastjsonschema.JsonSchemaValueException]) -> Problem:

@@ -45,9 +45,10 @@ class Site:
     records: str
     rows: str
 
-    def client(self) -> Any:
-        """Make a DynamoDB client."""
-        return boto3.client("dynamodb", endpoint_url=self.endpoint, config=SDK, **CREDENTIALS)
+    def client(self, **settings: Any) -> Any:
+        """Make a DynamoDB client, with settings of the SDK's that a library recommends."""
+        config = SDK.merge(Config(**settings))
+        return boto3.client("dynamodb", endpoint_url=self.endpoint, config=config, **CREDENTIALS)
 
 
 @dataclass(frozen=True)

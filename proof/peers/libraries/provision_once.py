@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import Any, TypeVar, cast
@@ -56,7 +56,7 @@ class ProvisionOnce(Worker):
     """``Idempotent`` on the route."""
 
     def __init__(self, site: Site, settings: Settings) -> None:
-        client = site.client()
+        client = site.client(parameter_validation=False, user_agent="provision-once")  # as api.py has it
         self.emitters = [client.meta.events]
         self._site = site
         self._metrics = cast("Metrics", EphemeralMetrics(namespace="Bench", service="bench"))
@@ -99,7 +99,7 @@ class ProvisionOnce(Worker):
 
 LIBRARY = Library(
     "Provision Once",
-    tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"],
+    re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1],  # type: ignore[index]
     ProvisionOnce,
     index=("recovery_shard", "lease_until"),
     not_promised={"own_header": "documented: an allow-list, configurable"},
