@@ -18,6 +18,7 @@ from openapi_core.testing import MockRequest, MockResponse
 import api
 from idempotency.errors import PROBLEMS, Problem, Retry
 from idempotency.request import parse_key
+from provisioning import ec2
 from provisioning.dns import Dns
 from provisioning.funnels import Funnels
 from provisioning.servers import ServerRequest
@@ -288,6 +289,13 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
     "bad JSON": (PROVISION, 400, "body-invalid", lambda world: world.provision(body="{")),
     "nobody": (PROVISION, 401, "unauthorized", lambda world: world.provision(principal=None)),
     "in progress": (PROVISION, 409, "in-progress", World.provision_while_running),
+    "a server that is gone": (PROVISION, 409, "server-terminated", lambda world: world.provision(ec2._terminated())),
+    "a server that is gone, again": (
+        PROVISION,
+        409,
+        "server-terminated",
+        lambda world: world.replay(lambda: world.provision(ec2._terminated())),
+    ),
     "a large body": (PROVISION, 413, "body-too-large", lambda world: world.provision(body=" " * 131_073)),
     "no JSON": (PROVISION, 415, "unsupported-media-type", lambda world: world.provision(headers=[])),
     "another body": (

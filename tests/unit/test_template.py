@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from idempotency.telemetry import Outcome
+from provisioning.ec2 import OPERATION_TAG
 from tools.local import template
 from tools.local.samconfig import deploy_parameters
 
@@ -83,6 +84,11 @@ class TestRights:
     def test_reach_every_resource_only_where_nothing_narrower_exists(self) -> None:
         everywhere = [statement["Action"] for statement in self.statements() if statement["Resource"] == "*"]
         assert everywhere == ["ec2:DescribeInstances"]
+
+    def test_to_end_an_instance_reach_only_those_with_the_operations_tag(self) -> None:
+        [given] = [each for each in self.statements() if each["Action"] == "ec2:TerminateInstances"]
+
+        assert given["Condition"] == {"Null": {f"aws:ResourceTag/{OPERATION_TAG}": "false"}}
 
     def test_to_servers_and_services_are_given_only_with_these(self) -> None:
         listed = _RESOURCES["OperationPolicy"]["Properties"]["PolicyDocument"]["Statement"]
