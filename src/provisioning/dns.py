@@ -1,5 +1,6 @@
 """DNS records in Route 53."""
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from mypy_boto3_route53.type_defs import ResourceRecordSetOutputTypeDef, ResourceRecordSetUnionTypeDef
 
 _TTL = 300
-_REJECTED = frozenset({"InvalidChangeBatch", "InvalidInput", "InvalidDomainName"})
-_RETRYABLE = frozenset({"PriorRequestNotComplete", "Throttling", "ThrottlingException", "ServiceUnavailable"})
+_RETRYABLE = frozenset({"PriorRequestNotComplete", "Throttling", "ThrottlingException"})
+# The zone is full, which is nobody's domain's fault: "Number of records limit of 10000 exceeded."
+_FULL = re.compile(r"limit of \d+ exceeded")
 
 
 class _Refused(Exception):
@@ -112,9 +114,13 @@ def _is_ours(found: "ResourceRecordSetOutputTypeDef", hostname: str) -> bool:
 
 
 def _translate(error: ClientError) -> Exception:
+    """Tell what speaks of the domain, and what may come right by itself, from what an operator has to mend."""
     code = error.response["Error"]["Code"]
-    if code in _REJECTED:
-        return _Refused(error.response["Error"].get("Message", code))
-    if code in _RETRYABLE:
-        return Retry("Route 53 cannot change the zone now.", retry_after=5)
+    message = error.response["Error"].get("Message", code)
+    full = _FULL.search(message)
+    if code == "InvalidChangeBatch" and not full:
+        return _Refused(message)
+    failed = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    if full or failed or code in _RETRYABLE:
+        return Retry(f"Route 53 cannot change the zone now ({code}).", retry_after=5)
     return error
