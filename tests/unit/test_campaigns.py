@@ -126,10 +126,11 @@ class TestMyFunnel:
         assert len(campaigns.funnels) == 1
         assert len({call.key for call in campaigns.myfunnel.calls}) == 1
 
-    def test_acts_and_drops_the_connection(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel.faults.append(Fault(drop=True))
+    @pytest.mark.parametrize(("times", "statuses"), [(1, [201]), (2, [503, 201])])
+    def test_acts_and_drops_the_connection(self, campaigns: Campaigns, times: int, statuses: list[int]) -> None:
+        campaigns.myfunnel.faults.append(Fault(drop=True, times=times))
 
-        assert [campaigns.launch().status for _ in range(2)] == [503, 201]
+        assert [campaigns.launch().status for _ in statuses] == statuses
 
         assert len(campaigns.funnels) == 1
 
@@ -206,11 +207,11 @@ class TestCompensation:
         assert nothing_is_left(campaigns)
 
     def test_that_was_acted_on_and_not_acknowledged_is_done_again(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel.faults.append(Fault(method="DELETE", drop=True))
+        campaigns.myfunnel.faults.append(Fault(method="DELETE", drop=True, times=2))
 
         assert [campaigns.launch().status for _ in range(2)] == [503, 422]
 
-        assert [call.status for call in campaigns.myfunnel.calls] == [201, None, 404]
+        assert [call.status for call in campaigns.myfunnel.calls] == [201, None, None, 404]
 
     def test_is_not_called_off_by_a_crash(
         self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch

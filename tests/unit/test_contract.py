@@ -239,7 +239,7 @@ class World:
 
     def launch_what_is_refused(self) -> Answer:
         """Launch a campaign whose landing page MyFunnelAPI never accepts."""
-        self.myfunnel.faults.append(Fault(times=None, act=False, status=402))
+        self.myfunnel.faults.append(Fault(times=None, act=False, status=422))
         return self.launch()
 
 
