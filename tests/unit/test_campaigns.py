@@ -90,6 +90,58 @@ class TestLaunch:
         assert campaigns.api.records == []
 
 
+class TestWithoutWhatCampaignsNeed:
+    """The default stack, which has no MyFunnelAPI and no zone, or one that lacks either."""
+
+    @pytest.fixture(params=["MYFUNNEL_API_URL", "DNS_ZONE_ID"])
+    def missing(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    def test_is_refused_before_anything_is_claimed_or_reserved(
+        self, campaigns: Campaigns, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(missing, "")
+
+        answer = campaigns.launch()
+
+        assert (answer.status, answer.problem) == (404, "no-campaigns")
+        assert (campaigns.api.records, campaigns.api.rows) == ([], [])
+
+    def test_the_key_stays_free_for_the_day_on_which_there_are_campaigns(
+        self, campaigns: Campaigns, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv(missing, "")
+            campaigns.launch()
+
+        assert campaigns.launch().status == 201
+
+    def test_what_was_launched_before_is_replayed(
+        self, campaigns: Campaigns, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        launched = campaigns.launch()
+        monkeypatch.setenv(missing, "")
+
+        again = campaigns.launch()
+
+        assert (again.body, again.replayed) == (launched.body, True)
+
+    def test_what_was_begun_before_waits_and_tells_an_operator_why(
+        self, campaigns: Campaigns, clock: SetClock, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        campaigns.myfunnel_fails()
+        assert campaigns.launch().status == 503
+        clock.advance(60)
+
+        with monkeypatch.context() as patch:
+            patch.setenv(missing, "")
+            assert campaigns.recover() == {"taken_up": 1, "completed": 0}
+        assert "no MyFunnelAPI and DNS zone" in campaigns.record["last_error"]
+
+        clock.advance(60)
+        assert campaigns.recover() == {"taken_up": 1, "completed": 1}
+
+
 class TestDomainTaken:
     def test_is_an_answer_for_good_with_nothing_done(self, campaigns: Campaigns) -> None:
         campaigns.launch()
