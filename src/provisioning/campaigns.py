@@ -63,7 +63,7 @@ def launch(
     operation.step(
         "dns",
         lambda _: dns.route(campaign.domain, funnel["hostname"]),
-        undo=lambda _: dns.unroute(campaign.domain, funnel["hostname"]),
+        undo=lambda: dns.unroute(campaign.domain, funnel["hostname"]),
     )
     representation = {
         "id": id_,

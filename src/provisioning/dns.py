@@ -35,30 +35,29 @@ class Dns:
 
     Args:
         zone_id: the hosted zone.
+        subtree: the domain, in lower case, at or below which it routes; empty for the whole zone.
     """
 
-    def __init__(self, zone_id: str) -> None:
+    def __init__(self, zone_id: str, subtree: str = "") -> None:
         self._zone_id = zone_id
+        self._subtree = subtree
 
     def route(self, domain: str, hostname: str) -> None:
         """Point a domain at a host with a CNAME; succeeds if it already points there.
 
         Raises:
             Retry: if Route 53 cannot do it now.
-            Rejected: ``domain-taken`` (409) if the domain has another record; ``domain-rejected`` (422) if Route 53
-                will never do it.
+            Rejected: ``domain-taken`` (409) if the domain has another record; ``domain-rejected`` (422) if it is
+                outside the sub-tree, or Route 53 will never do it.
         """
+        if self._subtree and not f".{domain}".endswith(f".{self._subtree}"):
+            raise _rejected(domain, f"it is not in {self._subtree}.")
         try:
             self._change("CREATE", domain, hostname)
         except _Refused as refused:
             found = self._find(domain)
             if found is None:
-                raise Rejected(
-                    "domain-rejected",
-                    f"DNS rejected {domain}: {refused}",
-                    status=422,
-                    title="The domain was rejected",
-                ) from None
+                raise _rejected(domain, refused) from None
             if not _is_ours(found, hostname):
                 raise Rejected(
                     "domain-taken",
@@ -111,6 +110,10 @@ def _record(domain: str, hostname: str) -> "ResourceRecordSetUnionTypeDef":
 def _is_ours(found: "ResourceRecordSetOutputTypeDef", hostname: str) -> bool:
     values = [each["Value"].rstrip(".") for each in found.get("ResourceRecords", [])]
     return found["Type"] == "CNAME" and values == [hostname]
+
+
+def _rejected(domain: str, reason: object) -> Rejected:
+    return Rejected("domain-rejected", f"DNS rejected {domain}: {reason}", status=422, title="The domain was rejected")
 
 
 def _translate(error: ClientError) -> Exception:

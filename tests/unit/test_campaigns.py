@@ -10,6 +10,8 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 import api
+from idempotency import Retry
+from provisioning import dns
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns, Killed
@@ -222,6 +224,44 @@ class TestDns:
         assert [campaigns.launch().status for _ in range(2)] == [503, 201]
 
         assert campaigns.routes.keys() == {DOMAIN}
+
+
+class TestASubtree:
+    def test_has_no_campaign_outside_of_it(self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DNS_SUBTREE", "spring.shop.example")
+
+        refused = campaigns.launch({**CAMPAIGN, "domain": "www.shop.example"}, key="outside")
+        launched = campaigns.launch()
+
+        assert (refused.status, refused.problem) == (422, "domain-rejected")
+        assert "not in spring.shop.example" in refused.json["detail"]
+        assert launched.status == 201
+        assert campaigns.routes.keys() == {DOMAIN}
+        assert len(campaigns.funnels) == 1
+
+    def test_that_is_drawn_around_an_unfinished_campaign_leaves_nothing_of_it(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a campaign that was routed, though it does not know it
+        with monkeypatch.context() as patch:
+            route = dns.Dns.route
+
+            def route_and_lose_the_answer(*arguments: Any) -> None:
+                route(*arguments)
+                raise Retry("Route 53 cannot be reached.")
+
+            patch.setattr(dns.Dns, "route", route_and_lose_the_answer)
+            assert campaigns.launch().status == 503
+        assert campaigns.routes.keys() == {DOMAIN}
+
+        # When its domain is not to be routed any more
+        monkeypatch.setenv("DNS_SUBTREE", "winter.shop.example")
+        api.dns.cache_clear()
+        answer = campaigns.launch()
+
+        # Then it fails, with nothing left behind
+        assert (answer.status, answer.problem) == (422, "domain-rejected")
+        assert nothing_is_left(campaigns)
 
 
 class TestCompensation:

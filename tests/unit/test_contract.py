@@ -276,6 +276,7 @@ def after(_: Answer, then: Answer) -> Answer:
 def world(service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     zone = boto3.client("route53").create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]
     monkeypatch.setenv("DNS_ZONE_ID", zone["Id"])
+    monkeypatch.setenv("DNS_SUBTREE", "")
     myfunnel = MyFunnel()
     with serving(myfunnel) as url:
         monkeypatch.setenv("MYFUNNEL_API_URL", url)
