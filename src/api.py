@@ -77,7 +77,7 @@ def funnels() -> Funnels:
 @cache
 def dns() -> Dns:
     """The zone that campaigns are routed in."""
-    return Dns(os.environ["DNS_ZONE_ID"])
+    return Dns(os.environ["DNS_ZONE_ID"], os.environ["DNS_SUBTREE"])
 
 
 @app.post("/v1/servers/provision")

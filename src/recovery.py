@@ -7,22 +7,21 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from api import idempotent, logger, metrics
 from idempotency import Outcome
 
-# Milliseconds that must be left to take up one more operation; one that needs more is released in time, and carried on
-# from its last checkpoint a minute later.
-_TIME_FOR_ONE = 5_000
-
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(raise_on_empty_metrics=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  # noqa: ARG001
-    """Claim each operation that is due, as a retry would, and run it through its own route.
+    """Claim each operation that is due, as a retry would, and run it through its own route, as long as a step has time.
+
+    One that needs more time is released, and carried on from its last checkpoint a minute later.
 
     Returns:
         How many operations were taken up, and how many of them completed.
     """
     taken_up = completed = 0
+    time_for_a_step = idempotent.lifecycle.settings.time_for_a_step * 1000
     for id_ in idempotent.lifecycle.due():
-        if context.get_remaining_time_in_millis() < _TIME_FOR_ONE:
+        if context.get_remaining_time_in_millis() < time_for_a_step:
             break
         outcome = idempotent.resume(id_, context)
         if outcome is None:

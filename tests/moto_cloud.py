@@ -91,6 +91,7 @@ def campaigns(service: Api, zone: str, secret: str, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("MYFUNNEL_API_URL", url)
         monkeypatch.setenv("MYFUNNEL_SECRET_ID", secret)
         monkeypatch.setenv("DNS_ZONE_ID", zone)
+        monkeypatch.setenv("DNS_SUBTREE", "")
         campaigns = Campaigns(service, funnels, zone)
         stop_watching = campaigns.watch_dns()
         with strict(dns._client()):

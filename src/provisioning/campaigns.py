@@ -1,6 +1,7 @@
 """Set up a campaign across services, once: its landing page, then the DNS record that leads there."""
 
-from typing import Annotated
+import os
+from typing import Annotated, Any, Self
 
 from idempotency import Body, Completion, Operation, Rejected
 from provisioning.dns import Dns
@@ -21,6 +22,26 @@ class CampaignRequest(Body):
         str,
         {"maxLength": 253, "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])+[a-z]([a-z0-9-]{0,61}[a-z0-9])$"},
     ]
+
+    @classmethod
+    def read(cls, value: Any) -> Self:
+        """Read a campaign, where there are campaigns at all; see `Body.read`.
+
+        A body is read before its key is claimed, so what is refused here reserves no domain and leaves nothing to
+        recover.
+
+        Raises:
+            Rejected: ``no-campaigns`` (404) if the stack was deployed without MyFunnelAPI or without a zone.
+        """
+        campaign = super().read(value)
+        if not (os.environ.get("MYFUNNEL_API_URL") and os.environ.get("DNS_ZONE_ID")):
+            raise Rejected(
+                "no-campaigns",
+                "This deployment has no MyFunnelAPI and DNS zone to launch campaigns with.",
+                status=404,
+                title="There are no campaigns here",
+            )
+        return campaign
 
 
 def launch(

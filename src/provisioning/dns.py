@@ -1,5 +1,6 @@
 """DNS records in Route 53."""
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from mypy_boto3_route53.type_defs import ResourceRecordSetOutputTypeDef, ResourceRecordSetUnionTypeDef
 
 _TTL = 300
-_REJECTED = frozenset({"InvalidChangeBatch", "InvalidInput", "InvalidDomainName"})
-_RETRYABLE = frozenset({"PriorRequestNotComplete", "Throttling", "ThrottlingException", "ServiceUnavailable"})
+_RETRYABLE = frozenset({"PriorRequestNotComplete", "Throttling", "ThrottlingException"})
+# The zone is full, which is nobody's domain's fault: "Number of records limit of 10000 exceeded."
+_FULL = re.compile(r"limit of \d+ exceeded")
 
 
 class _Refused(Exception):
@@ -33,30 +35,29 @@ class Dns:
 
     Args:
         zone_id: the hosted zone.
+        subtree: the domain, in lower case, at or below which it routes; empty for the whole zone.
     """
 
-    def __init__(self, zone_id: str) -> None:
+    def __init__(self, zone_id: str, subtree: str = "") -> None:
         self._zone_id = zone_id
+        self._subtree = subtree
 
     def route(self, domain: str, hostname: str) -> None:
         """Point a domain at a host with a CNAME; succeeds if it already points there.
 
         Raises:
             Retry: if Route 53 cannot do it now.
-            Rejected: ``domain-taken`` (409) if the domain has another record; ``domain-rejected`` (422) if Route 53
-                will never do it.
+            Rejected: ``domain-taken`` (409) if the domain has another record; ``domain-rejected`` (422) if it is
+                outside the sub-tree, or Route 53 will never do it.
         """
+        if self._subtree and not f".{domain}".endswith(f".{self._subtree}"):
+            raise _rejected(domain, f"it is not in {self._subtree}.")
         try:
             self._change("CREATE", domain, hostname)
         except _Refused as refused:
             found = self._find(domain)
             if found is None:
-                raise Rejected(
-                    "domain-rejected",
-                    f"DNS rejected {domain}: {refused}",
-                    status=422,
-                    title="The domain was rejected",
-                ) from None
+                raise _rejected(domain, refused) from None
             if not _is_ours(found, hostname):
                 raise Rejected(
                     "domain-taken",
@@ -111,10 +112,18 @@ def _is_ours(found: "ResourceRecordSetOutputTypeDef", hostname: str) -> bool:
     return found["Type"] == "CNAME" and values == [hostname]
 
 
+def _rejected(domain: str, reason: object) -> Rejected:
+    return Rejected("domain-rejected", f"DNS rejected {domain}: {reason}", status=422, title="The domain was rejected")
+
+
 def _translate(error: ClientError) -> Exception:
+    """Tell what speaks of the domain, and what may come right by itself, from what an operator has to mend."""
     code = error.response["Error"]["Code"]
-    if code in _REJECTED:
-        return _Refused(error.response["Error"].get("Message", code))
-    if code in _RETRYABLE:
-        return Retry("Route 53 cannot change the zone now.", retry_after=5)
+    message = error.response["Error"].get("Message", code)
+    full = _FULL.search(message)
+    if code == "InvalidChangeBatch" and not full:
+        return _Refused(message)
+    failed = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500
+    if full or failed or code in _RETRYABLE:
+        return Retry(f"Route 53 cannot change the zone now ({code}).", retry_after=5)
     return error

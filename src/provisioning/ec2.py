@@ -1,6 +1,6 @@
 """Servers that are EC2 instances."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from idempotency import Operation, Retry
+from idempotency import Operation, Rejected, Retry
 from provisioning.servers import REGIONS, SIZES, ServerRequest
 
 if TYPE_CHECKING:
@@ -19,18 +19,13 @@ OPERATION_TAG = "provision-once:operation"
 # EC2 resolves the parameter itself. An id resolved here could change between two attempts, and EC2 refuses a client
 # token that comes with other parameters than the first time.
 _IMAGE = "resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
-_ALIVE = ["pending", "running", "stopping", "stopped"]
-_RETRYABLE = frozenset(
-    {
-        "InsufficientInstanceCapacity",
-        "InternalError",
-        "InternalFailure",
-        "RequestLimitExceeded",
-        "ServiceUnavailable",
-        "Throttling",
-        "Unavailable",
-    }
-)
+_GONE = frozenset({"shutting-down", "terminated"})
+# The last one says that the token has run an instance already, or is just about to, perhaps as an earlier version of
+# this code asks for it: the next attempt finds it by its tag.
+_BUSY = frozenset({"RequestLimitExceeded", "Throttling", "IdempotentParameterMismatch"})
+_PAUSE = 5
+# Room comes when other instances go, or an operator has a quota raised.
+_PAUSE_FOR_ROOM = 60
 
 
 @cache
@@ -42,30 +37,47 @@ def _client(region: str) -> "EC2Client":
 class Ec2Provider:
     """Runs an instance for each server.
 
-    The operation's derived key is the client token: EC2 runs no second instance for it. A later attempt first looks
-    for an instance with the operation's tag, which also serves where client tokens do not last.
+    The step's key is the client token: EC2 runs no second instance for it. A later attempt first looks for an instance
+    with the operation's tag, which also serves where client tokens do not last.
 
-    Source: EC2 API reference, "Ensuring idempotency".
+    Source: EC2 API reference, "Ensuring idempotency" and "Error codes".
     """
 
     def provision(self, server: ServerRequest, operation: Operation) -> dict[str, str]:
-        """See `provisioning.servers.Provider`."""
+        """See `provisioning.servers.Provider`.
+
+        Raises:
+            Rejected: ``server-terminated`` (409) if an earlier attempt ran the instance, and it has been terminated: a
+                second one under the same key would be more than the request asked for.
+        """
         client = _client(REGIONS[server.region])
-        instance = operation.attempt > 1 and self._find(client, operation)
-        if not instance:
+        return operation.step(
+            "server",
+            lambda key: self._provision(client, server, operation, key),
+            undo=lambda: self._terminate(client, operation),
+        )
+
+    def _provision(self, client: "EC2Client", server: ServerRequest, operation: Operation, key: str) -> dict[str, str]:
+        found = self._find(client, operation) if operation.attempt > 1 else []
+        if not found:
             operation.ensure_time()
-            instance = self._run(client, server, operation)
+            found = [self._run(client, server, operation, key)]
+        instance = next(_alive(found), None)
+        if instance is None:
+            raise _terminated()
         return {"status": instance["State"]["Name"], "instance_id": instance["InstanceId"]}
 
-    def _find(self, client: "EC2Client", operation: Operation) -> Any:
-        filters = [
-            {"Name": f"tag:{OPERATION_TAG}", "Values": [operation.id]},
-            {"Name": "instance-state-name", "Values": _ALIVE},
-        ]
-        reservations = _call(client.describe_instances, Filters=filters)["Reservations"]
-        return next((instance for reservation in reservations for instance in reservation["Instances"]), None)
+    def _terminate(self, client: "EC2Client", operation: Operation) -> None:
+        ids = [instance["InstanceId"] for instance in _alive(self._find(client, operation))]
+        if ids:
+            _call(client.terminate_instances, InstanceIds=ids)
 
-    def _run(self, client: "EC2Client", server: ServerRequest, operation: Operation) -> Any:
+    def _find(self, client: "EC2Client", operation: Operation) -> list[Any]:
+        filters = [{"Name": f"tag:{OPERATION_TAG}", "Values": [operation.id]}]
+        reservations = _call(client.describe_instances, Filters=filters)["Reservations"]
+        return [instance for reservation in reservations for instance in reservation["Instances"]]
+
+    def _run(self, client: "EC2Client", server: ServerRequest, operation: Operation, key: str) -> Any:
         tags = [{"Key": OPERATION_TAG, "Value": operation.id}]
         reply = _call(
             client.run_instances,
@@ -73,18 +85,43 @@ class Ec2Provider:
             InstanceType=SIZES[server.size],
             MinCount=1,
             MaxCount=1,
-            ClientToken=operation.derived_id("server"),
+            ClientToken=key,
             TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
         )
         return reply["Instances"][0]
+
+
+def _alive(instances: Iterable[Any]) -> Iterator[Any]:
+    return (instance for instance in instances if instance["State"]["Name"] not in _GONE)
+
+
+def _terminated() -> Rejected:
+    return Rejected(
+        "server-terminated",
+        "The server of this request was terminated before the request was completed.",
+        status=409,
+        title="The server was terminated",
+    )
 
 
 def _call(call: Callable[..., Any], **request: Any) -> Any:
     try:
         return call(**request)
     except ClientError as error:
-        if error.response["Error"]["Code"] in _RETRYABLE:
-            raise Retry("The region cannot provision a server now.", retry_after=5) from error
-        raise
+        raise _translate(error) from error
     except BotoCoreError as error:
-        raise Retry("EC2 cannot be reached.", retry_after=5) from error
+        raise Retry("EC2 cannot be reached.", _PAUSE) from error
+
+
+def _translate(error: ClientError) -> Exception:
+    """Tell what may come right by itself from what an operator has to mend: that stays unexpected, and never final."""
+    code = error.response["Error"]["Code"]
+    if code == "IdempotentInstanceTerminated":
+        return _terminated()
+    if code in _BUSY:
+        return Retry(f"EC2 cannot take the request now ({code}).", _PAUSE)
+    if code.startswith("Insufficient") or code.endswith("LimitExceeded"):
+        return Retry(f"The region has no room for a server now ({code}).", _PAUSE_FOR_ROOM)
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:
+        return Retry(f"EC2 failed ({code}).", _PAUSE)
+    return error

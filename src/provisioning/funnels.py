@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypedDict
 
 import fastjsonschema
@@ -17,8 +18,10 @@ _FUNNEL = fastjsonschema.compile(
     },
     use_default=False,
 )
-# A refused token is no word on the request: it may be a rotated one, and the next attempt reads the secret again.
-_RETRYABLE = frozenset({401, 403, 408, 409, 425, 429})
+# Only these speak of the request. A refused token may be a rotated one, and the next attempt reads the secret again; a
+# redirection, an unknown path or method, or an unpaid bill is for an operator to mend.
+_FINAL = frozenset({400, 413, 422, 451})
+_GONE = frozenset({404, 410})
 _DEFAULT_PAUSE = 5
 _LONGEST_PAUSE = 300
 
@@ -38,8 +41,9 @@ class Funnel(TypedDict):
 class Funnels:
     """Client of MyFunnelAPI.
 
-    Every call carries an idempotency key or is idempotent by itself, so a connection that cannot be made is tried
-    again here; anything slower is left to the next attempt, which goes on from the last checkpoint.
+    Every call carries an idempotency key or is idempotent by itself. So it is sent again here, once, if the connection
+    cannot be made, or dies before any answer: MyFunnelAPI may have closed it while the function was frozen. Anything
+    slower is left to the next attempt, which goes on from the last checkpoint.
 
     Args:
         base_url: where MyFunnelAPI is.
@@ -49,7 +53,9 @@ class Funnels:
     def __init__(self, base_url: str, secret: Callable[[], str]) -> None:
         self._base_url = base_url.rstrip("/")
         self._secret = secret
-        retries = urllib3.Retry(connect=1, read=0, redirect=False, status=0, other=0, respect_retry_after_header=False)
+        retries = urllib3.Retry(
+            connect=1, read=False, redirect=False, status=0, other=0, respect_retry_after_header=False
+        )
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=3), retries=retries)
 
     def create(self, name: str, domain: str, key: str) -> Funnel:
@@ -79,24 +85,34 @@ class Funnels:
         self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None, *, gone: bool = False
     ) -> urllib3.BaseHTTPResponse:
         try:
-            answer = self._http.request(
+            answer = self._send(
                 method,
                 f"{self._base_url}{path}",
                 headers={"Authorization": f"Bearer {self._secret()}", **(headers or {})},
                 json=body,
             )
+            _ = answer.data  # read the body, which gives the connection back
         except urllib3.exceptions.HTTPError as error:
             raise Retry("MyFunnelAPI cannot be reached.", _DEFAULT_PAUSE) from error
-        if answer.status in _RETRYABLE or answer.status >= 500:
-            raise Retry(f"MyFunnelAPI answered {answer.status}.", _pause(answer))
-        if answer.status >= 300 and not (gone and answer.status in {404, 410}):
+        if answer.status in _FINAL:
             raise Rejected(
                 "funnel-rejected",
                 f"MyFunnelAPI rejected the landing page ({answer.status}).",
                 status=422,
                 title="The landing page was rejected",
             )
+        if answer.status >= 300 and not (gone and answer.status in _GONE):
+            raise Retry(f"MyFunnelAPI answered {answer.status}.", _pause(answer))
         return answer
+
+    def _send(self, method: str, url: str, **request: Any) -> urllib3.BaseHTTPResponse:
+        send = partial(self._http.request, method, url, preload_content=False, **request)
+        try:
+            return send()
+        except urllib3.exceptions.ProtocolError as error:
+            if not isinstance(error.args[-1], ConnectionError):
+                raise
+        return send()
 
 
 def _pause(answer: urllib3.BaseHTTPResponse) -> int:

@@ -10,6 +10,8 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 import api
+from idempotency import Retry
+from provisioning import dns
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.crashes import Killed
@@ -91,6 +93,58 @@ class TestLaunch:
         assert campaigns.api.records == []
 
 
+class TestWithoutWhatCampaignsNeed:
+    """The default stack, which has no MyFunnelAPI and no zone, or one that lacks either."""
+
+    @pytest.fixture(params=["MYFUNNEL_API_URL", "DNS_ZONE_ID"])
+    def missing(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    def test_is_refused_before_anything_is_claimed_or_reserved(
+        self, campaigns: Campaigns, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(missing, "")
+
+        answer = campaigns.launch()
+
+        assert (answer.status, answer.problem) == (404, "no-campaigns")
+        assert (campaigns.api.records, campaigns.api.rows) == ([], [])
+
+    def test_the_key_stays_free_for_the_day_on_which_there_are_campaigns(
+        self, campaigns: Campaigns, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv(missing, "")
+            campaigns.launch()
+
+        assert campaigns.launch().status == 201
+
+    def test_what_was_launched_before_is_replayed(
+        self, campaigns: Campaigns, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        launched = campaigns.launch()
+        monkeypatch.setenv(missing, "")
+
+        again = campaigns.launch()
+
+        assert (again.body, again.replayed) == (launched.body, True)
+
+    def test_what_was_begun_before_waits_and_tells_an_operator_why(
+        self, campaigns: Campaigns, clock: SetClock, missing: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        campaigns.myfunnel_fails()
+        assert campaigns.launch().status == 503
+        clock.advance(60)
+
+        with monkeypatch.context() as patch:
+            patch.setenv(missing, "")
+            assert campaigns.recover() == {"taken_up": 1, "completed": 0}
+        assert "no MyFunnelAPI and DNS zone" in campaigns.record["last_error"]
+
+        clock.advance(60)
+        assert campaigns.recover() == {"taken_up": 1, "completed": 1}
+
+
 class TestDomainTaken:
     def test_is_an_answer_for_good_with_nothing_done(self, campaigns: Campaigns) -> None:
         campaigns.launch()
@@ -127,10 +181,11 @@ class TestMyFunnel:
         assert len(campaigns.funnels) == 1
         assert len({call.key for call in campaigns.myfunnel.calls}) == 1
 
-    def test_acts_and_drops_the_connection(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel.faults.append(Fault(drop=True))
+    @pytest.mark.parametrize(("times", "statuses"), [(1, [201]), (2, [503, 201])])
+    def test_acts_and_drops_the_connection(self, campaigns: Campaigns, times: int, statuses: list[int]) -> None:
+        campaigns.myfunnel.faults.append(Fault(drop=True, times=times))
 
-        assert [campaigns.launch().status for _ in range(2)] == [503, 201]
+        assert [campaigns.launch().status for _ in statuses] == statuses
 
         assert len(campaigns.funnels) == 1
 
@@ -172,6 +227,44 @@ class TestDns:
         assert campaigns.routes.keys() == {DOMAIN}
 
 
+class TestASubtree:
+    def test_has_no_campaign_outside_of_it(self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DNS_SUBTREE", "spring.shop.example")
+
+        refused = campaigns.launch({**CAMPAIGN, "domain": "www.shop.example"}, key="outside")
+        launched = campaigns.launch()
+
+        assert (refused.status, refused.problem) == (422, "domain-rejected")
+        assert "not in spring.shop.example" in refused.json["detail"]
+        assert launched.status == 201
+        assert campaigns.routes.keys() == {DOMAIN}
+        assert len(campaigns.funnels) == 1
+
+    def test_that_is_drawn_around_an_unfinished_campaign_leaves_nothing_of_it(
+        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a campaign that was routed, though it does not know it
+        with monkeypatch.context() as patch:
+            route = dns.Dns.route
+
+            def route_and_lose_the_answer(*arguments: Any) -> None:
+                route(*arguments)
+                raise Retry("Route 53 cannot be reached.")
+
+            patch.setattr(dns.Dns, "route", route_and_lose_the_answer)
+            assert campaigns.launch().status == 503
+        assert campaigns.routes.keys() == {DOMAIN}
+
+        # When its domain is not to be routed any more
+        monkeypatch.setenv("DNS_SUBTREE", "winter.shop.example")
+        api.dns.cache_clear()
+        answer = campaigns.launch()
+
+        # Then it fails, with nothing left behind
+        assert (answer.status, answer.problem) == (422, "domain-rejected")
+        assert nothing_is_left(campaigns)
+
+
 class TestCompensation:
     """DNS rejects the domain, so that the landing page has to go."""
 
@@ -207,11 +300,11 @@ class TestCompensation:
         assert nothing_is_left(campaigns)
 
     def test_that_was_acted_on_and_not_acknowledged_is_done_again(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel.faults.append(Fault(method="DELETE", drop=True))
+        campaigns.myfunnel.faults.append(Fault(method="DELETE", drop=True, times=2))
 
         assert [campaigns.launch().status for _ in range(2)] == [503, 422]
 
-        assert [call.status for call in campaigns.myfunnel.calls] == [201, None, 404]
+        assert [call.status for call in campaigns.myfunnel.calls] == [201, None, None, 404]
 
     def test_is_not_called_off_by_a_crash(
         self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch

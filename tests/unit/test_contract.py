@@ -18,7 +18,7 @@ from openapi_core.testing import MockRequest, MockResponse
 import api
 from idempotency.errors import PROBLEMS, Problem, Retry
 from idempotency.request import parse_key
-from provisioning.dns import Dns
+from provisioning import ec2
 from provisioning.funnels import Funnels
 from provisioning.servers import ServerRequest
 from tests.clocks import SetClock
@@ -237,9 +237,15 @@ class World:
         _, _, version, kind, id_ = made.headers["location"][0].split("/")
         return self.service.get(f"/{version}/{kind}/{id_}", resource=f"/{version}/{kind}/{{id}}")
 
+    def launch_where_there_are_no_campaigns(self) -> Answer:
+        """Launch a campaign in the default stack."""
+        with self._monkeypatch.context() as patch:
+            patch.setenv("DNS_ZONE_ID", "")
+            return self.launch()
+
     def launch_what_is_refused(self) -> Answer:
         """Launch a campaign whose landing page MyFunnelAPI never accepts."""
-        self.myfunnel.faults.append(Fault(times=None, act=False, status=402))
+        self.myfunnel.faults.append(Fault(times=None, act=False, status=422))
         return self.launch()
 
 
@@ -266,9 +272,11 @@ def after(_: Answer, then: Answer) -> Answer:
 @pytest.fixture
 def world(service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     zone = boto3.client("route53").create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]
-    monkeypatch.setattr(api, "dns", lambda: Dns(zone["Id"]))
+    monkeypatch.setenv("DNS_ZONE_ID", zone["Id"])
+    monkeypatch.setenv("DNS_SUBTREE", "")
     myfunnel = MyFunnel()
     with serving(myfunnel) as url:
+        monkeypatch.setenv("MYFUNNEL_API_URL", url)
         funnels = Funnels(url, lambda: TOKEN)
         monkeypatch.setattr(api, "funnels", lambda: funnels)
         yield World(service, clock, myfunnel, monkeypatch)
@@ -285,6 +293,13 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
     "bad JSON": (PROVISION, 400, "body-invalid", lambda world: world.provision(body="{")),
     "nobody": (PROVISION, 401, "unauthorized", lambda world: world.provision(principal=None)),
     "in progress": (PROVISION, 409, "in-progress", World.provision_while_running),
+    "a server that is gone": (PROVISION, 409, "server-terminated", lambda world: world.provision(ec2._terminated())),
+    "a server that is gone, again": (
+        PROVISION,
+        409,
+        "server-terminated",
+        lambda world: world.replay(lambda: world.provision(ec2._terminated())),
+    ),
     "a large body": (PROVISION, 413, "body-too-large", lambda world: world.provision(body=" " * 131_073)),
     "no JSON": (PROVISION, 415, "unsupported-media-type", lambda world: world.provision(headers=[])),
     "another body": (
@@ -319,6 +334,7 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
         "domain-taken",
         lambda world: after(world.launch(), world.replay(lambda: world.launch(key="k"))),
     ),
+    "no campaigns": (LAUNCH, 404, "no-campaigns", World.launch_where_there_are_no_campaigns),
     "a domain of another zone": (
         LAUNCH,
         422,

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 from idempotency import Rejected, Retry
 from provisioning import dns
 from provisioning.dns import Dns
+from tests.unit.campaigns import Campaigns
 from tests.unit.route53 import strict
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def routes(client: Route53Client, zone: str) -> dict[str, list[str]]:
     }
 
 
-def refusal(code: str, message: str = "") -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}}, "ChangeResourceRecordSets")
+def refusal(code: str, message: str = "", status: int = 400) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "ChangeResourceRecordSets")
 
 
 def test_routes_a_domain_and_succeeds_if_it_is_routed_already(client: Route53Client, zone: str) -> None:
@@ -106,9 +108,8 @@ def test_a_record_that_will_not_go_is_tried_again(
         Dns(zone).unroute(DOMAIN, HOST)
 
 
-@pytest.mark.parametrize("code", ["InvalidChangeBatch", "InvalidInput", "InvalidDomainName"])
-def test_a_rejection_is_for_good_and_says_why(zone: str, fail: Callable[[Exception], None], code: str) -> None:
-    fail(refusal(code, "RRSet with DNS name elsewhere.example. is not permitted in zone shop.example."))
+def test_a_rejection_is_for_good_and_says_why(zone: str, fail: Callable[[Exception], None]) -> None:
+    fail(refusal("InvalidChangeBatch", "RRSet with DNS name elsewhere.example. is not permitted in zone shop.example."))
 
     with pytest.raises(Rejected) as raised:
         Dns(zone).route("elsewhere.example", HOST)
@@ -122,7 +123,9 @@ def test_a_rejection_is_for_good_and_says_why(zone: str, fail: Callable[[Excepti
     [
         refusal("Throttling"),
         refusal("PriorRequestNotComplete"),
-        refusal("ServiceUnavailable"),
+        refusal("InvalidChangeBatch", "[Number of records limit of 10000 exceeded.]"),
+        refusal("ServiceUnavailable", status=503),
+        refusal("InternalFailure", status=500),
         EndpointConnectionError(endpoint_url="https://route53.amazonaws.com"),
         ReadTimeoutError(endpoint_url="https://route53.amazonaws.com"),
     ],
@@ -137,8 +140,24 @@ def test_a_failure_for_now_is_retryable(zone: str, fail: Callable[[Exception], N
     assert raised.value.retry_after == 5
 
 
-def test_another_failure_is_nothing_that_the_client_is_told(fail: Callable[[Exception], None]) -> None:
-    fail(refusal("NoSuchHostedZone"))
+@pytest.mark.parametrize(
+    "code",
+    [
+        "AccessDenied",
+        "ExpiredToken",
+        "InvalidClientTokenId",
+        "InvalidInput",
+        "NoSuchHostedZone",
+        "SignatureDoesNotMatch",
+    ],
+)
+def test_what_an_operator_has_to_mend_is_no_verdict_on_the_request(campaigns: Campaigns, zone: str, code: str) -> None:
+    # Given a role, a zone or a request of ours that is wrong
+    campaigns.dns_fails(refusal(code, status=403))
 
-    with pytest.raises(ClientError):
-        Dns("Z1").route(DOMAIN, HOST)
+    # When a campaign meets that, and again once it is mended
+    failed, mended = campaigns.launch(), campaigns.launch()
+
+    # Then an operator is told, the client is not, and the key has its campaign in the end
+    assert (failed.status, failed.problem) == (500, "internal-error")
+    assert mended.status == 201

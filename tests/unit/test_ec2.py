@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,7 +13,8 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from idempotency.errors import Retry
+import api
+from idempotency.errors import Rejected, Retry
 from idempotency.operation import Invocation, Operation
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
@@ -21,6 +23,7 @@ from provisioning import ec2
 from provisioning.ec2 import OPERATION_TAG, Ec2Provider
 from provisioning.servers import REGIONS, SIZES, Region, ServerRequest, Size
 from tests.clocks import SetClock
+from tests.unit.service import Api
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -137,58 +140,167 @@ class TestLaterAttempt:
         assert [name for name, _ in requests] == ["DescribeInstances", "RunInstances"]
         assert requests[1][1]["ClientToken"] == attempt().derived_id("server")
 
-    def test_adopts_neither_anothers_nor_a_terminated_one(self, client: EC2Client, attempt: Attempt) -> None:
-        # Given another operation's instance, and one of this operation that is gone
-        provider = Ec2Provider()
-        others = attempt()
+    def test_does_not_adopt_anothers(self, client: EC2Client, attempt: Attempt) -> None:
+        provider, others = Ec2Provider(), attempt()
         others._record = replace(others._record, operation_id=str(uuid4()))
-        gone = [
-            provider.provision(SERVER, others)["instance_id"],
-            provider.provision(SERVER, attempt())["instance_id"],
-        ]
-        client.terminate_instances(InstanceIds=gone[1:])
+        made = provider.provision(SERVER, others)
 
-        assert provider.provision(SERVER, attempt(2))["instance_id"] not in gone
+        assert provider.provision(SERVER, attempt(2))["instance_id"] != made["instance_id"]
+
+    def test_does_not_run_another_in_the_place_of_one_that_was_terminated(
+        self, client: EC2Client, requests: list[tuple[str, dict[str, Any]]], attempt: Attempt
+    ) -> None:
+        made = Ec2Provider().provision(SERVER, attempt())
+        client.terminate_instances(InstanceIds=[made["instance_id"]])
+        requests.clear()
+
+        with pytest.raises(Rejected) as raised:
+            Ec2Provider().provision(SERVER, attempt(2))
+
+        assert (raised.value.status, raised.value.slug) == (409, "server-terminated")
+        assert [name for name, _ in requests] == ["DescribeInstances"]
+
+
+NO_ANSWER = ReadTimeoutError(endpoint_url="https://ec2.eu-west-1.amazonaws.com")
+
+
+def refused(code: str, status: int = 400) -> ClientError:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "RunInstances")
+
+
+@contextmanager
+def failing(client: EC2Client, error: Exception, call: str = "RunInstances", when: str = "before") -> Iterator[None]:
+    """EC2, for the length of a `with` block, failing before it acts or after it has acted."""
+    event = f"{when}-call.ec2.{call}"
+
+    def fail(**_: Any) -> None:
+        raise error
+
+    client.meta.events.register_first(event, fail)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, fail)
+
+
+@pytest.fixture
+def on_ec2(service: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """The API, whose servers are EC2 instances."""
+    monkeypatch.setattr(api, "provider", Ec2Provider)
+    return service
+
+
+class TestUndoing:
+    """Something else refuses the request once its server runs."""
+
+    @pytest.fixture(autouse=True)
+    def refusal(self, monkeypatch: pytest.MonkeyPatch) -> Rejected:
+        refusal = Rejected("refused", "No.", status=422)
+        monkeypatch.setattr(api, "resources", lambda: Mock(row=Mock(side_effect=refusal)))
+        return refusal
+
+    @staticmethod
+    def states(client: EC2Client, service: Api) -> list[str]:
+        [record] = service.records
+        filters: Any = [{"Name": f"tag:{OPERATION_TAG}", "Values": [record["operation_id"]]}]
+        reservations = client.describe_instances(Filters=filters)["Reservations"]
+        return [instance["State"]["Name"] for found in reservations for instance in found["Instances"]]
+
+    def test_terminates_the_instance(self, client: EC2Client, on_ec2: Api) -> None:
+        assert on_ec2.post().status == 422
+
+        assert self.states(client, on_ec2) == ["terminated"]
+
+    def test_is_done_if_the_instance_is_gone_already(
+        self, client: EC2Client, on_ec2: Api, requests: list[tuple[str, dict[str, Any]]]
+    ) -> None:
+        with failing(client, NO_ANSWER, "TerminateInstances", when="after"):
+            assert on_ec2.post().status == 503
+
+        assert on_ec2.post().status == 422
+        assert [name for name, _ in requests].count("TerminateInstances") == 1
+
+    def test_reaches_an_instance_that_no_attempt_has_heard_of(
+        self, client: EC2Client, on_ec2: Api, refusal: Rejected, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given an instance whose answer was lost
+        with failing(client, NO_ANSWER, when="after"):
+            assert on_ec2.post().status == 503
+        assert self.states(client, on_ec2) == ["running"]
+
+        # When the next attempt is refused before it has an answer of its own
+        monkeypatch.setattr(Ec2Provider, "_provision", Mock(side_effect=refusal))
+        assert on_ec2.post().status == 422
+
+        # Then it is terminated all the same
+        assert self.states(client, on_ec2) == ["terminated"]
 
 
 class TestFailure:
-    @pytest.fixture
-    def fail(self) -> Iterator[Callable[[Exception], None]]:
-        """Makes EC2 fail, without sending anything."""
-        client = ec2._client(REGIONS[SERVER.region])
-        failures: list[Exception] = []
-
-        def fail(**_: Any) -> None:
-            raise failures[-1]
-
-        client.meta.events.register_first("before-call.ec2.RunInstances", fail)
-        yield failures.append
-        client.meta.events.unregister("before-call.ec2.RunInstances", fail)
+    """What EC2 says of the moment, of the account, and of the request."""
 
     @pytest.mark.parametrize(
-        "error",
+        ("error", "pause"),
         [
-            *[
-                ClientError({"Error": {"Code": code}}, "RunInstances")
-                for code in ("InsufficientInstanceCapacity", "RequestLimitExceeded", "InternalError", "Unavailable")
-            ],
-            ReadTimeoutError(endpoint_url="https://ec2.eu-west-1.amazonaws.com"),
+            (refused("RequestLimitExceeded", 503), 5),
+            (refused("IdempotentParameterMismatch"), 5),
+            (refused("InternalError", 500), 5),
+            (refused("Unavailable", 503), 5),
+            (refused("InsufficientInstanceCapacity", 500), 60),
+            (refused("InsufficientFreeAddressesInSubnet"), 60),
+            (refused("InstanceLimitExceeded"), 60),
+            (refused("VcpuLimitExceeded"), 60),
+            (refused("VolumeLimitExceeded"), 60),
+            (NO_ANSWER, 5),
         ],
         ids=str,
     )
-    def test_for_now_is_retryable(self, fail: Callable[[Exception], None], attempt: Attempt, error: Exception) -> None:
-        fail(error)
-
-        with pytest.raises(Retry) as raised:
+    def test_for_now_is_retryable(self, client: EC2Client, attempt: Attempt, error: Exception, pause: int) -> None:
+        with failing(client, error), pytest.raises(Retry) as raised:
             Ec2Provider().provision(SERVER, attempt())
 
-        assert raised.value.retry_after == 5
+        assert raised.value.retry_after == pause
         assert str(error) not in raised.value.detail
 
-    def test_for_another_reason_is_nothing_that_a_retry_mends(
-        self, fail: Callable[[Exception], None], attempt: Attempt
+    @pytest.mark.parametrize("code", ["UnauthorizedOperation", "VPCIdNotSpecified", "AuthFailure", "Blocked"])
+    def test_that_an_operator_has_to_mend_is_no_verdict_on_the_request(
+        self, client: EC2Client, on_ec2: Api, code: str
     ) -> None:
-        fail(ClientError({"Error": {"Code": "UnauthorizedOperation"}}, "RunInstances"))
+        # Given an account that is not set up as it has to be
+        with failing(client, refused(code)):
+            failed = on_ec2.post()
 
-        with pytest.raises(ClientError):
+        # Then an operator is told, the client is not, and the key has its server once that is mended
+        [record] = on_ec2.records
+        assert (failed.status, failed.problem) == (500, "internal-error")
+        assert code in record["last_error"]
+        assert on_ec2.post().status == 201
+
+    def test_of_a_token_whose_instance_is_gone_is_the_final_answer(
+        self, client: EC2Client, on_ec2: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given an instance whose answer was lost, and that was terminated so long ago that EC2 lists it no more
+        with failing(client, NO_ANSWER, when="after"):
+            assert on_ec2.post().status == 503
+        monkeypatch.setattr(Ec2Provider, "_find", lambda *_: [])
+
+        # When the next attempts ask for it
+        with failing(client, refused("IdempotentInstanceTerminated")):
+            answers = [on_ec2.post(), on_ec2.post()]
+
+        # Then the key has its answer, for good
+        assert [(answer.status, answer.problem) for answer in answers] == [(409, "server-terminated")] * 2
+        assert answers[1].replayed
+
+    def test_includes_an_answer_with_an_instance_that_is_gone(
+        self, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # As EC2 answered before 2025
+        gone = {"InstanceId": "i-1", "State": {"Name": "shutting-down"}}
+        monkeypatch.setattr(Ec2Provider, "_run", lambda *_: gone)
+
+        with pytest.raises(Rejected) as raised:
             Ec2Provider().provision(SERVER, attempt())
+
+        assert raised.value.slug == "server-terminated"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -60,8 +64,17 @@ def test_deletes_a_funnel_and_one_that_is_gone_is_no_error(service: MyFunnel, fu
     assert [call.status for call in service.calls] == [201, 204, 404]
 
 
-@pytest.mark.parametrize("status", [401, 403, 408, 409, 425, 429, 500, 502, 503, 504])
-def test_a_failure_for_now_is_retryable_and_not_retried_here(service: MyFunnel, funnels: Funnels, status: int) -> None:
+@pytest.mark.parametrize(
+    "status",
+    [
+        *(301, 302, 304, 307),  # another address
+        *(401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 431, 511),  # an operator's mistake
+        *(408, 409, 423, 425, 429, 500, 502, 503, 504),  # for now
+    ],
+)
+def test_an_answer_that_says_nothing_of_the_request_is_retryable_and_not_retried_here(
+    service: MyFunnel, funnels: Funnels, status: int
+) -> None:
     service.faults.append(Fault(act=False, status=status))
 
     with pytest.raises(Retry) as raised:
@@ -83,7 +96,7 @@ def test_waits_as_long_as_it_is_told_but_not_for_ever(
     assert raised.value.retry_after == waits
 
 
-@pytest.mark.parametrize("status", [400, 402, 410, 422])
+@pytest.mark.parametrize("status", [400, 413, 422, 451])
 def test_a_rejection_is_for_good(service: MyFunnel, funnels: Funnels, status: int) -> None:
     service.faults.append(Fault(act=False, status=status))
 
@@ -94,16 +107,58 @@ def test_a_rejection_is_for_good(service: MyFunnel, funnels: Funnels, status: in
     assert (raised.value.status, raised.value.slug) == (422, "funnel-rejected")
 
 
-def test_a_dropped_connection_is_retryable_and_the_retry_gets_the_funnel_that_was_made(
+@pytest.fixture(params=["closed", "reset"])
+def idle(request: pytest.FixtureRequest, url: str, monkeypatch: pytest.MonkeyPatch) -> Funnels:
+    """A client that learns only from its next call that MyFunnelAPI has given the connection up."""
+
+    def answer_once(handler: BaseHTTPRequestHandler) -> None:
+        if not hasattr(handler, "requestline"):
+            BaseHTTPRequestHandler.handle_one_request(handler)
+            return
+        handler.close_connection = True
+        if handler.connection.recv(1, socket.MSG_PEEK) and request.param == "reset":
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(handler.connection.detach())
+
+    monkeypatch.setattr(myfunnel._Handler, "handle_one_request", answer_once)
+    return Funnels(url, lambda: myfunnel.TOKEN)
+
+
+def test_a_connection_that_died_while_it_was_idle_is_made_anew_at_once(service: MyFunnel, idle: Funnels) -> None:
+    first, second = idle.create(NAME, DOMAIN, KEY), idle.create(NAME, DOMAIN, "key-2")
+    idle.delete(first["id"])
+
+    assert [call.status for call in service.calls] == [201, 201, 204]
+    assert [funnel.id for funnel in service.funnels.values() if not funnel.deleted] == [second["id"]]
+
+
+def test_a_connection_that_is_dropped_twice_is_retryable_and_the_retry_gets_the_funnel_that_was_made(
     service: MyFunnel, funnels: Funnels
 ) -> None:
-    service.faults.append(Fault(drop=True))
+    service.faults.append(Fault(drop=True, times=2))
 
     with pytest.raises(Retry):
         funnels.create(NAME, DOMAIN, KEY)
 
+    assert len(service.calls) == 2
     assert funnels.create(NAME, DOMAIN, KEY)["id"] == next(iter(service.funnels))
     assert len(service.funnels) == 1
+
+
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 2", b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{"])
+def test_an_answer_that_breaks_off_is_retryable_and_not_retried_here(
+    service: MyFunnel, funnels: Funnels, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    def break_off(handler: BaseHTTPRequestHandler, *_: object) -> None:
+        handler.wfile.write(sent)
+        handler.close_connection = True
+
+    monkeypatch.setattr(myfunnel._Handler, "_answer", break_off)
+
+    with pytest.raises(Retry):
+        funnels.create(NAME, DOMAIN, KEY)
+
+    assert len(service.calls) == 1
 
 
 def test_a_late_answer_is_not_waited_for(url: str, service: MyFunnel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY
 from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
-from tests.unit.service import JSON
+from tests.unit.service import JSON, restart
 from tests.unit.test_campaigns import DNS_REJECTS, LEASE_SECONDS, nothing_is_left
+from tools.local import template
 
 TOKEN = "kq1vV0Z1Y2hlcmNoZXotbGEtZmVtbWUtY2hlcmNoZXo"
 NOTHING = {"taken_up": 0, "completed": 0}
@@ -109,8 +110,21 @@ class TestAbandoned:
         abandon()
         clock.advance(LEASE_SECONDS)
 
-        assert campaigns.recover(seconds=4.9) == NOTHING
-        assert campaigns.recover(seconds=5) == {"taken_up": 1, "completed": 1}
+        assert campaigns.recover(seconds=3.9) == NOTHING
+        assert campaigns.recover(seconds=4) == {"taken_up": 1, "completed": 1}
+
+    @pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
+    def test_is_finished_under_every_timeout_that_the_template_allows(
+        self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch, limit: str
+    ) -> None:
+        timeout = template.load()["Parameters"]["FunctionTimeoutSeconds"][limit]
+        monkeypatch.setenv("IDEMPOTENCY_FUNCTION_TIMEOUT_SECONDS", str(timeout))
+        restart()
+        abandon(seconds=timeout)
+        clock.advance(timeout + 3)
+
+        # Recovery has spent some of it already when it has found the operation.
+        assert campaigns.recover(seconds=timeout - 0.5) == {"taken_up": 1, "completed": 1}
 
     def test_with_its_failure_decided_is_undone_to_the_end(
         self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch

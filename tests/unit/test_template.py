@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import nullcontext
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from idempotency import Rejected
 from idempotency.telemetry import Outcome
+from provisioning.campaigns import CampaignRequest
+from provisioning.dns import Dns
+from provisioning.ec2 import OPERATION_TAG
 from tools.local import template
 from tools.local.samconfig import deploy_parameters
 
@@ -83,6 +89,50 @@ class TestRights:
     def test_reach_every_resource_only_where_nothing_narrower_exists(self) -> None:
         everywhere = [statement["Action"] for statement in self.statements() if statement["Resource"] == "*"]
         assert everywhere == ["ec2:DescribeInstances"]
+
+    def test_to_end_an_instance_reach_only_those_with_the_operations_tag(self) -> None:
+        [given] = [each for each in self.statements() if each["Action"] == "ec2:TerminateInstances"]
+
+        assert given["Condition"] == {"Null": {f"aws:ResourceTag/{OPERATION_TAG}": "false"}}
+
+    @pytest.mark.parametrize(
+        ("domain", "inside"),
+        [
+            ("shop.example.com", True),
+            ("spring.shop.example.com", True),
+            ("a.spring.shop.example.com", True),
+            ("example.com", False),
+            ("www.example.com", False),
+            ("workshop.example.com", False),
+            ("shop.example.com.example.org", False),
+        ],
+    )
+    def test_to_change_dns_reach_a_subtree_where_there_is_one_as_the_function_does(
+        self, domain: str, inside: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given the names that the role lets the function change
+        [given] = [each for each in self.statements() if each["Action"] == "route53:ChangeResourceRecordSets"]
+        condition, names, without = given["Condition"]["ForAllValues:StringLike"]["Fn::If"]
+        [patterns] = names.values()
+        subtree = {"Ref": "DnsSubtree"}, {"Fn::Sub": "*.${DnsSubtree}"}
+        by_the_role = dict(zip(map(str, subtree), ["shop.example.com", "*.shop.example.com"], strict=True))
+
+        # When the function is to route a domain
+        changed: list[str] = []
+        monkeypatch.setattr(Dns, "_change", lambda _, __, domain, ___: changed.append(domain))
+        with nullcontext() if inside else pytest.raises(Rejected):
+            Dns("Z1", "shop.example.com").route(domain, "fnl-1.pages.myfunnel.example")
+
+        # Then it may, and does, or neither
+        assert (condition, without) == ("HasDnsSubtree", {"Ref": "AWS::NoValue"})
+        assert [*names] == ["route53:ChangeResourceRecordSetsNormalizedRecordNames"]
+        assert any(fnmatchcase(domain, by_the_role[str(pattern)]) for pattern in patterns) is inside
+        assert changed == [domain] * inside
+
+    def test_to_change_dns_have_a_subtree_written_as_domains_are(self) -> None:
+        domain = CampaignRequest.SCHEMA["properties"]["domain"]["pattern"]
+
+        assert _STACK["Parameters"]["DnsSubtree"]["AllowedPattern"] == f"({domain.strip('^$')})?"
 
     def test_to_servers_and_services_are_given_only_with_these(self) -> None:
         listed = _RESOURCES["OperationPolicy"]["Properties"]["PolicyDocument"]["Statement"]
