@@ -64,6 +64,9 @@ class Checkpoints:
         for row in deleted:
             self.rows.remove(row.item["id"])
 
+    def keep_outcomes(self, record: Record) -> None:
+        self.record = replace(self.record, refused=record.refused, begun=record.begun)
+
     def fail(self, record: Record, response: StoredResponse) -> Record:
         description, body = response.pack()
         self.record = replace(self.record, failure={**description, "body": body})
@@ -222,7 +225,7 @@ class TestReservation:
         operation.reserve("name", self.ROW)
         monkeypatch.setattr(kept, "checkpoint", Mock(side_effect=RowTaken(self.ROW)))
 
-        with pytest.raises(Retry, match="Cannot undo step 'name': RowTaken.*the row a belongs to another operation"):
+        with pytest.raises(Retry, match=r"Cannot undo step 'name': RowTaken.*the row a belongs to another operation"):
             operation.undo(FAILED)
 
 
