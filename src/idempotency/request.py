@@ -5,7 +5,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, Self
@@ -21,7 +21,7 @@ KeyFormat = Literal["any", "uuid"]
 _FINGERPRINT_VERSION = "1"
 _RECORD_ID_VERSION = "1"
 # Bytes of the request that a recoverable operation's record has room for.
-_PACKED_LIMIT = 64_000
+_PACKED_LIMIT = 40_000
 # Beyond this, not every integer is a double (RFC 7493, section 2.2).
 _INTEGERS = 2**53
 _PARAMETER = re.compile(r"\{([^{}+]*)(\+?)\}")
@@ -113,17 +113,22 @@ class Request:
         except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
             raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
 
+    def canonical(self) -> Self:
+        """The same request, with a JSON body in its canonical form, as it is compared and kept.
+
+        Raises:
+            Problem: see `json`.
+        """
+        return replace(self, body=self._parsed[1]) if self.is_json else self
+
     def pack(self) -> bytes:
         """Compress what is needed to run the request again: no header but its content type, so never the token.
-
-        A JSON body is kept in its canonical form.
 
         Raises:
             Problem: ``body-too-large`` (413) if it takes more room than the record has.
         """
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        body = self._parsed[1] if self.is_json else self.body
-        packed = zlib.compress(json.dumps({**kept, "body": base64.b64encode(body).decode()}).encode())
+        packed = zlib.compress(json.dumps({**kept, "body": base64.b64encode(self.body).decode()}).encode())
         if len(packed) > _PACKED_LIMIT:
             raise Problem("body-too-large", f"The request takes {len(packed)} bytes; {_PACKED_LIMIT} can be kept.")
         return packed
@@ -256,7 +261,7 @@ def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
 
 def _base_path(event: Mapping[str, Any], path: str) -> str:
     client_path = ((event.get("requestContext") or {}).get("path") or event.get("path") or path).rstrip("/")
-    return str(client_path.rsplit("/", path.count("/"))[0])
+    return str(client_path.rsplit("/", path.rstrip("/").count("/"))[0])
 
 
 def _path_parameters(route: str, path: str) -> dict[str, str]:

@@ -14,9 +14,9 @@ import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from idempotency.errors import Problem
 
 from idempotency.body import Body
+from idempotency.errors import Problem
 from provisioning.campaigns import CampaignRequest
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
