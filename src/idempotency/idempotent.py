@@ -212,10 +212,10 @@ class Idempotent:
         """Look a request up that this version of the code refuses: an earlier one may have accepted it."""
         try:
             key = parse_key(header_values(event, "idempotency-key"))
-            reply = key and self.lifecycle.look_up(request, key)
-        except Problem:  # what is no key, or no JSON, no version has accepted
+        except Problem:  # what is no key, no version has accepted
             raise problem from None
-        if not reply:
+        reply = self.lifecycle.look_up(request, key) if key else None
+        if reply is None:
             raise problem
         return reply
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import rfc8785
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
@@ -25,6 +25,9 @@ _PACKED_LIMIT = 40_000
 # Beyond this, not every integer is a double (RFC 7493, section 2.2).
 _INTEGERS = 2**53
 _PARAMETER = re.compile(r"\{([^{}+]*)(\+?)\}")
+# Beside `%`, what no rule of Powertools' resolver matches (its `_SAFE_URI` and `_UNSAFE_URI`).
+_UNMATCHED = re.compile(r"[^-._~()'!*:@,;=+&$<> \[\]{}|^\w/]")
+_UNMATCHED_OR_SLASH = re.compile(rf"{_UNMATCHED.pattern}|/")
 _VISIBLE = re.compile(r"[!-~]{1,255}")
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -169,13 +172,14 @@ class StoredEvent(dict[str, Any]):
 def matched_path(event: Mapping[str, Any]) -> str:
     """The path of a REST API proxy event as the gateway matched it: its resource, with the path parameters filled in.
 
-    Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter.
+    Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter. What
+    Powertools does not match in a path is percent-encoded.
     """
     parameters = event.get("pathParameters") or {}
 
     def fill(match: re.Match[str]) -> str:
-        value = str(parameters.get(match[1], "")).replace("%", "%25")
-        return value if match[2] else value.replace("/", "%2F")
+        unmatched = _UNMATCHED if match[2] else _UNMATCHED_OR_SLASH
+        return unmatched.sub(lambda found: quote(found[0], safe=""), str(parameters.get(match[1], "")))
 
     route: str = event["resource"]
     return _PARAMETER.sub(fill, route)
@@ -260,8 +264,8 @@ def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
 
 
 def _base_path(event: Mapping[str, Any], path: str) -> str:
-    client_path = ((event.get("requestContext") or {}).get("path") or event.get("path") or path).rstrip("/")
-    return str(client_path.rsplit("/", path.rstrip("/").count("/"))[0])
+    client_path = unquote((event.get("requestContext") or {}).get("path") or event.get("path") or path)
+    return client_path.rstrip("/").rsplit("/", unquote(path).rstrip("/").count("/"))[0]
 
 
 def _path_parameters(route: str, path: str) -> dict[str, str]:
