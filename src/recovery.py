@@ -4,7 +4,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from api import idempotent, logger, metrics
+from api import idempotent, logger, metrics, telemetry
 from idempotency import Outcome
 
 
@@ -23,7 +23,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  #
     for id_ in idempotent.lifecycle.due():
         if context.get_remaining_time_in_millis() < time_for_a_step:
             break
-        outcome = idempotent.resume(id_, context)
+        try:
+            outcome = idempotent.resume(id_, context)
+        except Exception as error:  # noqa: BLE001 - a record that this version cannot read is no reason to leave others
+            telemetry.error(error)
+            continue
         if outcome is None:
             continue
         taken_up += 1

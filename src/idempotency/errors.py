@@ -34,9 +34,9 @@ PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
 RETRYABLE_4XX = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 """Client errors that say "not yet" instead of "no" (RFC 9110, section 15.5.9; RFC 8470; RFC 6585)."""
 
-# Characters of a refusal that the record keeps.
-_DETAIL_LIMIT = 1_000
-_REFUSAL_LIMIT = 4_000
+# Characters of a refusal, as JSON, that the record keeps; and of each of its texts if they are more.
+_REFUSAL_LIMIT = 16_000
+_TEXT_LIMIT = 400
 
 
 class Problem(Exception):
@@ -105,9 +105,12 @@ class Rejected(Problem):
 
     def pack(self) -> str:
         """Write down what a later attempt needs to raise it again, as JSON."""
-        kept = {"slug": self.slug, "detail": self.detail[:_DETAIL_LIMIT], "status": self.status, "title": self.title}
-        packed = _as_json({**self.extensions, **kept})
-        return packed if len(packed) <= _REFUSAL_LIMIT else _as_json(kept)
+        texts = {"slug": self.slug, "detail": self.detail, "title": self.title}
+        others = {"status": self.status, "retry_after": self.retry_after}
+        packed = _as_json({**self.extensions, **texts, **others})
+        if len(packed) <= _REFUSAL_LIMIT:
+            return packed
+        return _as_json({**{name: text[:_TEXT_LIMIT] for name, text in texts.items()}, **others})
 
     @classmethod
     def unpack(cls, packed: str) -> Self:
@@ -183,7 +186,8 @@ def as_problem(error: Exception) -> Problem:
         case Problem():
             return error
         case ServiceError():
-            return Problem(_slug(error.status_code), str(error.msg), status=error.status_code)
+            pause = 1 if error.status_code >= 500 else None
+            return Problem(_slug(error.status_code), str(error.msg), status=error.status_code, retry_after=pause)
         case NotStorable():
             return Problem("response-not-stored", f"The outcome cannot be stored: {error}.")
     return Problem("internal-error", "The request can be sent again with the same Idempotency-Key.", retry_after=1)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from aws_lambda_powertools.event_handler import ApiGatewayResolver, Response
 from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError, ServiceError
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -75,7 +75,8 @@ class Idempotent:
         def provision_server(server: ServerRequest, operation: Operation) -> Completion: ...
 
     The annotation of the first parameter says what the JSON body is read as: a `Body`, or `bytes` for a route that
-    reads its own. Path parameters follow the operation. Whatever is wrong with a request is found before its key is
+    reads its own; what is JSON comes in its canonical form (RFC 8785), since all spellings of it are one request. Path
+    parameters follow the operation. Whatever is wrong with a request is found before its key is
     claimed, so that no mistake uses a key up.
 
     Args:
@@ -160,9 +161,12 @@ class Idempotent:
             event = Resumed(record)
         except Exception as error:  # noqa: BLE001 - written by another version, in a form that this one may not know
             return self.lifecycle.give_back(id_, f"This version cannot read the stored request: {error!r}")
-        self._app.resolve(event, context)
+        reply = self._app.resolve(event, context)
         if not event.reached:
-            return self.lifecycle.give_back(id_, f"This version has no route {event['httpMethod']} {event['path']}")
+            request = f"{event['httpMethod']} {event['path']}"
+            return self.lifecycle.give_back(
+                id_, f"This version has no idempotent route for {request}: HTTP {reply['statusCode']}"
+            )
         return event.outcome
 
     def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -173,7 +177,7 @@ class Idempotent:
         event = cast("APIGatewayProxyEvent", self._app.current_event)
         stored = event.raw_event if isinstance(event.raw_event, Resumed) else None
         request = stored.request if stored else Request.from_event(event)
-        if not request.principal and not policy.anonymous:
+        if not stored and not request.principal and not policy.anonymous:
             raise Problem("unauthorized", "The gateway has authenticated nobody.")
         deadline = self.lifecycle.clock.now() + self._app.lambda_context.get_remaining_time_in_millis()
 
@@ -183,7 +187,7 @@ class Idempotent:
                     result = run(read(), attempt)
                 return Verdict.of(_as_response(result), policy, self._app._serializer)
 
-            return Invocation(request, policy, deadline, execute, self._show)
+            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer)
 
         if stored:
             self._resume(stored, invocation(lambda: _read_again(body_class, request, policy)))
@@ -191,6 +195,7 @@ class Idempotent:
         try:
             key = self._key(event, policy)
             body = _read_body(body_class, request, policy)
+            request = request.canonical()
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
@@ -207,10 +212,10 @@ class Idempotent:
         """Look a request up that this version of the code refuses: an earlier one may have accepted it."""
         try:
             key = parse_key(header_values(event, "idempotency-key"))
-            reply = key and self.lifecycle.look_up(request, key)
-        except Problem:  # what is no key, or no JSON, no version has accepted
+        except Problem:  # what is no key, no version has accepted
             raise problem from None
-        if not reply:
+        reply = self.lifecycle.look_up(request, key) if key else None
+        if reply is None:
             raise problem
         return reply
 
@@ -225,7 +230,19 @@ class Idempotent:
     def _show(self, error: Exception) -> Response[Any]:
         """Answer an exception as the application's own handlers do."""
         handler = self._app.exception_handler_manager.lookup_exception_handler(type(error)) or self._show_problem
-        return cast("Response[Any]", handler(error))
+        try:
+            response = handler(error)
+        except ServiceError as other:  # Powertools answers with that one instead
+            return self._show_problem(other)
+        except Exception as mistake:  # noqa: BLE001 - it must not leave the key claimed
+            self._telemetry.error(mistake)
+            return self._show_problem(error)
+        if isinstance(response, Response) and isinstance(response.status_code, int):
+            return response
+        self._telemetry.error(
+            DeclarationError(f"the handler of {type(error).__name__} must return a Response, not {response!r}")
+        )
+        return self._show_problem(error)
 
     def _show_problem(self, error: Exception) -> Response[str]:
         problem = as_problem(error)
@@ -261,7 +278,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.body
+        return request.canonical().body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)

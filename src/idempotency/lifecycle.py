@@ -39,6 +39,8 @@ _LONGEST_WAIT_PAUSE = 1_000
 _TIME_TO_ANSWER = 1_000
 # Seconds between two attempts of recovery at most.
 _LONGEST_RECOVERY_PAUSE = 900
+# Beyond a century, nobody means a number of seconds.
+_DIGITS_OF_A_PAUSE = 10
 _CACHE_ENTRY_OVERHEAD = 1_024
 
 
@@ -268,12 +270,12 @@ class Lifecycle:
         except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
             if not isinstance(error, Retry):
                 self._telemetry.error(error)
-            return self._release(attempt.record, Verdict.unsettled(error))
+            return self._release(attempt.record, Verdict.unsettled(error, verdict))
 
     def _undo(self, attempt: Attempt, verdict: Verdict) -> Verdict:
-        attempt.ensure_reached()
         # Before anything is decided: whoever is cut off afterwards tells nobody.
         self._telemetry.doubt(attempt.doubts(verdict), attempt.record)
+        attempt.ensure_reached()
         return verdict.undone(attempt.undo(verdict))
 
     def _complete(self, record: Record, verdict: Verdict, policy: Policy) -> Reply:
@@ -289,7 +291,7 @@ class Lifecycle:
     def _release(self, record: Record, verdict: Verdict) -> Reply:
         asked = verdict.response.header("retry-after")
         backoff = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
-        pause = max(backoff, int(asked) if asked.isdecimal() else 0)
+        pause = max(backoff, int(asked) if asked.isdecimal() and len(asked) < _DIGITS_OF_A_PAUSE else 0)
         parked = record.recoveries >= self.settings.max_recoveries
         due = PARKED_UNTIL if parked else self.clock.now() + pause * 1000
         try:
@@ -319,4 +321,5 @@ class Lifecycle:
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
         with suppress(ValueError):  # larger than the whole cache
-            self._cache[record.id] = (replace(record, response=None), response)
+            # Whatever else a record of an earlier version still holds is not paid for by its size.
+            self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)

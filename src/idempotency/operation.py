@@ -16,16 +16,20 @@ from idempotency.errors import NotStorable, Rejected, Retry, RowTaken, StepError
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
-from idempotency.response import End, Row, Show, StoredResponse, Verdict
+from idempotency.response import End, Row, Serialize, Show, StoredResponse, Verdict, plain_json
 from idempotency.store import Store
 
 T = TypeVar("T")
 
 _UNDO = "undo "
 _NAME_LIMIT = 100
-# An item holds 400 KB. Besides the results: the request, refusals, the response of a failure, and the rest.
 _RESULT_LIMIT = 16_000
-_RESULTS_LIMIT = 200_000
+# Of the 400 KB that an item holds, names included, the outcomes of steps may take these. The rest is for the request
+# (40,000), the response of a failure (20,000, and 10,240 of headers), and the record's other attributes.
+_OUTCOMES_LIMIT = 320_000
+# A step's name may stand with its result, with its undo, and among those that were begun; DynamoDB adds a few bytes.
+_NAMES = 3
+_OVERHEAD = 32
 # Milliseconds between two looks at whether steps in other threads have ended, and those kept to release the record.
 _LOOK_AGAIN = 20
 _TIME_TO_RELEASE = 500
@@ -43,6 +47,7 @@ class Invocation:
         deadline: epoch milliseconds at which the invocation is cut off.
         execute: the business logic, and what it returned.
         show: turns an exception of the business logic into its response.
+        serialize: turns the JSON body of such a response into text.
     """
 
     request: Request
@@ -50,10 +55,11 @@ class Invocation:
     deadline: int
     execute: Callable[["Attempt"], Verdict]
     show: Show
+    serialize: Serialize = plain_json
 
     def judge(self, error: Exception) -> Verdict:
         """Decide how an attempt ends that raised this."""
-        return Verdict.of_error(error, self.policy, self.show)
+        return Verdict.of_error(error, self.policy, self.show, self.serialize)
 
 
 @dataclass
@@ -63,11 +69,13 @@ class _Step:
     Args:
         undo: how it is undone; None if there is nothing to undo.
         rows: the rows that it is, if it is a reservation.
-        error: what left this attempt without knowing its outcome.
+        open: whether its call has begun, and has come to no outcome.
+        error: what its call raised instead.
     """
 
     undo: Callable[..., object] | None
     rows: Sequence[Row] = ()
+    open: bool = False
     error: Exception | None = None
 
     def undo_of(self, result: str | None) -> Callable[[], object] | None:
@@ -107,7 +115,7 @@ class Operation:
         self._clock = clock
         self._results = dict(record.steps)
         self._refusals = dict(record.refused)
-        self._saved_refusals = len(record.refused)
+        self._kept = {*record.refused}
         self._steps: dict[str, _Step] = {}
         self._raised: list[Exception] = []
         self._running = 0
@@ -157,7 +165,7 @@ class Operation:
         Args:
             name: what the step is called in the record; 1 to 100 characters, unique within the operation.
             call: does it, given the step's own key (a UUID, the same in every attempt), and returns what a later
-                attempt needs to know: JSON, at most 16 KB, and 200 KB for all steps together.
+                attempt needs to know: JSON, at most 16 KB, and 320 KB for all steps together, names included.
             undo: undoes the step if the operation fails for good later on; succeeds if it is already undone. It takes
                 the result; or nothing, if it can do without: then it is also called if the step may have been done
                 without anybody having seen its result. If it cannot, an operator is told of that.
@@ -166,7 +174,8 @@ class Operation:
             The result, as JSON gives it back.
 
         Raises:
-            Rejected: if the call raised it, in this attempt or in an earlier one.
+            Rejected: if the call raised it, in this attempt or in an earlier one; always of this very class, since that
+                is all that a later attempt can raise.
             Retry: if too little time is left to do it safely.
             StepError: if the name is used twice, or inside another step.
             NotStorable: if the result cannot be kept.
@@ -206,7 +215,7 @@ class Operation:
         outer = _current_step.get()
         if outer and outer[0] is self:
             raise StepError(f"step {name!r} is inside step {outer[1]!r}")
-        if not 0 < len(name) <= _NAME_LIMIT or name.startswith(_UNDO):
+        if not 0 < len(name) <= _NAME_LIMIT or name.startswith(_UNDO) or not name.isprintable():
             raise StepError(f"{name!r} cannot be the name of a step")
         with self._lock:
             if name in self._steps:
@@ -228,40 +237,86 @@ class Operation:
         if name in self._results:
             return
         if name in self._refusals:
-            raise self._refused(name, Rejected.unpack(self._refusals[name]))
+            raise self._refusal(name)
         if self._record.failure is not None:
             raise Undoing(name)
-        if sum(map(len, self._results.values())) > _RESULTS_LIMIT - _RESULT_LIMIT:
-            raise NotStorable(f"there is no room left for the result of step {name!r}: {_RESULTS_LIMIT} for all steps")
         self.ensure_time()
-        self._save_refusals()
+        self._open(name, step)
         try:
             self._checkpointed(name, call, inserted=step.rows)
+            step.open = False
         except RowTaken as taken:
-            raise self._refused(name, taken.row.conflict) if taken.row.conflict else taken from None
+            if taken.row.conflict is None:
+                raise
+            raise self._refused(name, step, taken.row.conflict) from None
         except Rejected as refusal:
-            raise self._refused(name, refusal) from refusal.__cause__
+            raise self._refused(name, step, refusal) from refusal
         except Exception as error:
             step.error = error
             self._raised.append(error)
             raise
 
-    def _refused(self, name: str, refusal: Rejected) -> Rejected:
-        self._refusals[name] = refusal.pack()
+    def _open(self, name: str, step: _Step) -> None:
+        """See that there is room for a step's outcome, and that no other attempt loses sight of the way to it."""
+        with self._lock:
+            if self._room_taken(name) > _OUTCOMES_LIMIT:
+                raise NotStorable(f"there is no room left for the result of step {name!r}")
+            step.open = True
+            failed = self._refusals.keys() | {each for each, other in self._steps.items() if other.error}
+            known = self._known()
+        if not failed <= self._kept:
+            # After a failure that was caught, another attempt may take another way, unless it knows of this one.
+            self._kept = failed
+            self._store.keep_outcomes(known)
+
+    def _room_taken(self, next_: str) -> int:
+        """Bytes that the outcomes of steps take in the record, each at its largest while it is not known."""
+        outcomes = self._results | self._refusals
+        names = (
+            outcomes.keys() | {next_, *self._record.begun} | {name for name, step in self._steps.items() if step.open}
+        )
+        return sum(len(outcomes[name]) if name in outcomes else _RESULT_LIMIT for name in names) + sum(
+            _NAMES * len(name.encode()) + _OVERHEAD for name in names
+        )
+
+    def _refused(self, name: str, step: _Step, refusal: Rejected) -> Rejected:
+        with self._lock:
+            self._refusals[name] = refusal.pack()
+            step.open = False
+        return self._refusal(name)
+
+    def _refusal(self, name: str) -> Rejected:
+        """The refusal of a step, as every attempt gets it."""
+        refusal = Rejected.unpack(self._refusals[name])
         self._raised.append(refusal)
         return refusal
 
-    def _save_refusals(self) -> None:
-        """Keep what was refused before anything else begins, so that a later attempt takes the same branch."""
-        if len(self._refusals) > self._saved_refusals:
-            self._saved_refusals = len(self._refusals)
-            self._store.keep_refusals(self._record, self._refusals)
+    def _known(self, cause: Exception | None = None) -> Record:
+        """The record, with what this attempt knows of the outcomes of steps besides their results."""
+        return replace(self._record, refused=dict(self._refusals), begun=sorted(self._possibly_done(cause)))
+
+    def _possibly_done(self, cause: Exception | None = None) -> set[str]:
+        """The steps that somebody may have done, though their results are not known.
+
+        Args:
+            cause: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
+        """
+        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, cause)}
+        return here | {name for name in self._record.begun if name not in self._results}
+
+    def _may_be_done(self, name: str, step: _Step, cause: Exception | None) -> bool:
+        if name in self._results or name in self._record.refused or step.rows or self._record.failure is not None:
+            return False
+        # What cannot be kept is no refusal: the call has come to its end.
+        refused_here = step.error is not None and step.error is cause and not isinstance(cause, NotStorable)
+        return self._record.cut_off > 0 or (step.open and not refused_here)
 
     def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> None:
         result = _as_json(name, self._call(name, call))
         lease_until = self._settings.lease_until(self._clock.now(), self._invocation.deadline, self._invocation.policy)
         self._store.checkpoint(self._record, name, result, lease_until, **rows)
-        self._results[name] = result
+        with self._lock:
+            self._results[name] = result
 
     def _call(self, name: str, call: Callable[[], Any]) -> Any:  # noqa: ARG002 - see there
         """Do what a step or an undo does: the point at which `idempotency.testing` makes it fail."""
@@ -274,7 +329,8 @@ class Attempt(Operation):
     @property
     def record(self) -> Record:
         """The record, with all that this attempt knows of outcomes."""
-        return replace(self._record, refused=self._refusals, begun=sorted(self._possibly_done()))
+        with self._lock:  # a step that does not end may still run in another thread
+            return self._known()
 
     @property
     def failed(self) -> bool:
@@ -293,7 +349,8 @@ class Attempt(Operation):
         Raises:
             Retry: if they do not end in time.
         """
-        self._closed = True
+        with self._lock:
+            self._closed = True
         until = self._invocation.deadline - _TIME_TO_RELEASE
         while self._running and self._clock.now() < until:
             self._clock.sleep(_LOOK_AGAIN)
@@ -306,9 +363,9 @@ class Attempt(Operation):
         Raises:
             Retry: if it has not. Nothing is decided then, and a later attempt may still go forward.
         """
-        if unreached := sorted(self._begun_earlier() - self._steps.keys()):
+        if unreached := self._unreached():
             raise Retry(
-                f"This attempt was refused before it reached {', '.join(unreached)}, which an earlier one began: "
+                f"This attempt ended before it reached {', '.join(unreached)}, which an earlier one began: "
                 "whatever may refuse, or looks at the world, must be a step of its own."
             )
 
@@ -335,24 +392,27 @@ class Attempt(Operation):
         if not undos and not self.failed:
             return verdict.response
         if not self.failed:
-            decided = replace(self._record, refused=self._refusals, begun=sorted(possibly_done))
-            self._record = self._store.fail(decided, verdict.response.shortened())
+            self._record = self._store.fail(self._known(verdict.cause), verdict.response.shortened())
         for name, undo in reversed(undos.items()):
             self._undo(name, undo, self._steps[name].rows)
         return self.failure
 
     def doubts(self, verdict: Verdict) -> list[str]:
         """What an operator should look at when the operation ends like this: effects that may be left behind."""
-        possibly_done = self._possibly_done(verdict.cause)
+        possibly_done, unreached = self._possibly_done(verdict.cause), self._unreached()
         if not self.failed and verdict.end is not End.FAIL:
-            left = possibly_done | (self._begun_earlier() - self._steps.keys())
-            return [f"step {name!r} may have been done, but is no part of what was completed" for name in sorted(left)]
+            left = sorted(possibly_done.union(unreached))
+            return [f"step {name!r} may have been done, but is no part of what was completed" for name in left]
+        if unreached:
+            return [f"step {name!r} was begun, and no attempt that failed has reached it since" for name in unreached]
+        if self.failed:
+            return []  # it was told before that was decided
         found = [
             f"step {name!r} may have been done, and cannot be undone without its result"
             for name in sorted(possibly_done)
             if self._steps[name].undo and not self._steps[name].undo_of(None)
         ]
-        if self._record.cut_off and not self.failed and self._refused_between_steps(verdict):
+        if self._record.cut_off and self._refused_between_steps(verdict):
             found.append("an earlier attempt was cut off, perhaps in a step that this one did not reach")
         return found
 
@@ -366,23 +426,10 @@ class Attempt(Operation):
             pause = getattr(error, "retry_after", None)
             raise Retry(f"Cannot undo step {name!r}: {error!r}", pause or 1) from error
 
-    def _begun_earlier(self) -> set[str]:
-        """The steps that earlier attempts did, or may have done."""
-        return {name for name in self._record.steps if not name.startswith(_UNDO)} | {*self._record.begun}
-
-    def _possibly_done(self, cause: Exception | None = None) -> set[str]:
-        """The steps that somebody may have done, though their results are not known.
-
-        Args:
-            cause: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
-        """
-        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, cause)}
-        return here | {name for name in self._record.begun if name not in self._results}
-
-    def _may_be_done(self, name: str, step: _Step, cause: Exception | None) -> bool:
-        if name in self._results or name in self._record.refused or step.rows:
-            return False
-        return self._record.cut_off > 0 or (step.error is not None and step.error is not cause)
+    def _unreached(self) -> list[str]:
+        """The steps that earlier attempts did, or may have done, and that this one did not come to."""
+        done = {name for name in self._record.steps if not name.startswith(_UNDO)}
+        return sorted({*done, *self._record.begun} - self._steps.keys())
 
     def _refused_between_steps(self, verdict: Verdict) -> bool:
         """Whether the refusal is no step's, and the business logic had not come to its end either."""
@@ -418,7 +465,7 @@ def _nothing() -> None:
 def _as_json(name: str, result: Any) -> str:
     try:
         text = json.dumps(result, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise NotStorable(f"the result of step {name!r} is not JSON: {error}") from error
     if len(text) > _RESULT_LIMIT:
         raise NotStorable(f"the result of step {name!r} has {len(text)} characters; at most {_RESULT_LIMIT} are kept")

@@ -57,7 +57,7 @@ class Policy:
     anonymous: bool = False
     store_5xx: bool = False
     recoverable: bool = False
-    max_body: int = 128 * 1024
+    max_body: int = 16 * 1024
     lease: int | None = None
     keep_headers: frozenset[str] = KEPT_HEADERS
 

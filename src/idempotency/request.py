@@ -5,11 +5,11 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import rfc8785
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
@@ -21,10 +21,13 @@ KeyFormat = Literal["any", "uuid"]
 _FINGERPRINT_VERSION = "1"
 _RECORD_ID_VERSION = "1"
 # Bytes of the request that a recoverable operation's record has room for.
-_PACKED_LIMIT = 64_000
+_PACKED_LIMIT = 40_000
 # Beyond this, not every integer is a double (RFC 7493, section 2.2).
 _INTEGERS = 2**53
 _PARAMETER = re.compile(r"\{([^{}+]*)(\+?)\}")
+# Beside `%`, what no rule of Powertools' resolver matches (its `_SAFE_URI` and `_UNSAFE_URI`).
+_UNMATCHED = re.compile(r"[^-._~()'!*:@,;=+&$<> \[\]{}|^\w/]")
+_UNMATCHED_OR_SLASH = re.compile(rf"{_UNMATCHED.pattern}|/")
 _VISIBLE = re.compile(r"[!-~]{1,255}")
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -113,17 +116,22 @@ class Request:
         except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
             raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
 
+    def canonical(self) -> Self:
+        """The same request, with a JSON body in its canonical form, as it is compared and kept.
+
+        Raises:
+            Problem: see `json`.
+        """
+        return replace(self, body=self._parsed[1]) if self.is_json else self
+
     def pack(self) -> bytes:
         """Compress what is needed to run the request again: no header but its content type, so never the token.
-
-        A JSON body is kept in its canonical form.
 
         Raises:
             Problem: ``body-too-large`` (413) if it takes more room than the record has.
         """
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        body = self._parsed[1] if self.is_json else self.body
-        packed = zlib.compress(json.dumps({**kept, "body": base64.b64encode(body).decode()}).encode())
+        packed = zlib.compress(json.dumps({**kept, "body": base64.b64encode(self.body).decode()}).encode())
         if len(packed) > _PACKED_LIMIT:
             raise Problem("body-too-large", f"The request takes {len(packed)} bytes; {_PACKED_LIMIT} can be kept.")
         return packed
@@ -164,13 +172,14 @@ class StoredEvent(dict[str, Any]):
 def matched_path(event: Mapping[str, Any]) -> str:
     """The path of a REST API proxy event as the gateway matched it: its resource, with the path parameters filled in.
 
-    Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter.
+    Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter. What
+    Powertools does not match in a path is percent-encoded.
     """
     parameters = event.get("pathParameters") or {}
 
     def fill(match: re.Match[str]) -> str:
-        value = str(parameters.get(match[1], "")).replace("%", "%25")
-        return value if match[2] else value.replace("/", "%2F")
+        unmatched = _UNMATCHED if match[2] else _UNMATCHED_OR_SLASH
+        return unmatched.sub(lambda found: quote(found[0], safe=""), str(parameters.get(match[1], "")))
 
     route: str = event["resource"]
     return _PARAMETER.sub(fill, route)
@@ -255,8 +264,8 @@ def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
 
 
 def _base_path(event: Mapping[str, Any], path: str) -> str:
-    client_path = ((event.get("requestContext") or {}).get("path") or event.get("path") or path).rstrip("/")
-    return str(client_path.rsplit("/", path.count("/"))[0])
+    client_path = unquote((event.get("requestContext") or {}).get("path") or event.get("path") or path)
+    return client_path.rstrip("/").rsplit("/", unquote(path).rstrip("/").count("/"))[0]
 
 
 def _path_parameters(route: str, path: str) -> dict[str, str]:

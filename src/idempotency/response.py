@@ -23,7 +23,7 @@ _JSON_GROWTH = 6
 # Below this, compression costs more than it saves.
 _COMPRESS_FROM = 512
 # Bytes that the response of a failure has in the record while steps are undone.
-_SHORT_LIMIT = 40_000
+_SHORT_LIMIT = 20_000
 # Characters of an error that the record keeps.
 _ERROR_LIMIT = 500
 
@@ -109,10 +109,10 @@ class StoredResponse:
                 body = body.decode()  # Powertools would encode it as JSON once more
             elif not isinstance(body, (str, bytes, NoneType)):
                 body = _without_nan(serialize(body))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # the application chooses the serializer, and what that raises
             raise NotStorable(f"the body is not JSON: {error}") from error
         headers = {
-            name: [values] if isinstance(values, str) else list(values)
+            name: [str(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
             for name, values in (response.headers or {}).items()
             if name.lower() in keep
         }
@@ -120,18 +120,6 @@ class StoredResponse:
         stored = cls(int(response.status_code), headers, content, text=not isinstance(body, bytes))
         stored._check_limits()
         return stored
-
-    @classmethod
-    def of_error(cls, error: Exception, show: Show) -> Self:
-        """Take from the response to an exception what is kept, as far as it can be."""
-        try:
-            response = show(error)
-        except Exception:  # noqa: BLE001 - a handler that fails itself must not leave the key claimed
-            response = as_problem(error).response()
-        try:
-            return cls.of(response)
-        except NotStorable as problem:
-            return cls.instead_of(response.status_code, problem)
 
     @classmethod
     def instead_of(cls, status: int, problem: NotStorable) -> Self:
@@ -226,10 +214,10 @@ class Verdict:
     unkept: Response[Any] | None = None
 
     @classmethod
-    def unsettled(cls, error: Exception) -> Self:
+    def unsettled(cls, error: Exception, verdict: "Verdict") -> Self:
         """The end of an attempt that could not be settled, whatever its response would have been."""
         problem = error if isinstance(error, Retry) else as_problem(RuntimeError())
-        text = f"{type(error).__name__}: {error}"[:_ERROR_LIMIT]
+        text = f"{_text(error)} ({verdict.error or f'HTTP {verdict.response.status}'})"
         return cls(End.RETRY, StoredResponse.of(problem.response()), error=text, cause=error)
 
     def undone(self, decided: StoredResponse) -> Self:
@@ -253,14 +241,22 @@ class Verdict:
         return cls(end, stored, rows, unkept=response)
 
     @classmethod
-    def of_error(cls, error: Exception, policy: Policy, show: Show) -> Self:
+    def of_error(cls, error: Exception, policy: Policy, show: Show, serialize: Serialize = plain_json) -> Self:
         """Judge what a route raised: the application's own exception handlers say what it comes to."""
         shown = (error.row.conflict or error) if isinstance(error, RowTaken) else error
-        response = StoredResponse.of_error(shown, show)
-        refused = isinstance(shown, (Rejected, NotStorable))
-        final = refused or (not isinstance(shown, Retry) and policy.stores(response.status))
-        text = f"{type(shown).__name__}: {shown}"[:_ERROR_LIMIT]
-        return cls(End.FAIL if final else End.RETRY, response, error=text, cause=error)
+        judged = cls.of(show(shown), policy, serialize)
+        end = judged.end
+        if isinstance(shown, (Rejected, NotStorable)):
+            end = End.FAIL
+        elif isinstance(shown, Retry):
+            end = End.RETRY
+        return replace(judged, end=end, rows=(), error=_text(shown), cause=error)
+
+
+def _text(error: Exception) -> str:
+    """What an error says, as far as a record can hold it."""
+    text = f"{type(error).__name__}: {error}"[:_ERROR_LIMIT]
+    return text.encode(errors="replace").decode()
 
 
 def _without_nan(text: str) -> str:

@@ -69,6 +69,7 @@ _AS_SEEN = "#status = :seen_status AND #owner = :seen_owner AND lease_until = :s
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 # Whoever replaced or completed it meanwhile has set another time.
 _NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
+_OUTCOMES = "refused = :refused, begun = :begun"
 _OWNED = "#owner = :owner AND #status = :processing"
 _RELEASED_AND_RECOVERABLE = "#status = :released AND attribute_exists(recovery_shard)"
 _ROW_IS_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
@@ -197,13 +198,16 @@ class Store(_Table):
             deleted=deleted,
         )
 
-    def keep_refusals(self, record: Record, refused: Mapping[str, str]) -> None:
-        """Keep the refusals of steps: 1 write.
+    def keep_outcomes(self, record: Record) -> None:
+        """Keep which steps were refused, and which may have been done: 1 write.
+
+        Args:
+            record: the record, with the outcomes that this attempt knows of.
 
         Raises:
             Fenced: if the record is not the owner's any more.
         """
-        self._write_owned(record, "SET refused = :refused", {"refused": dict(refused)})
+        self._write_owned(record, f"SET {_OUTCOMES}", _outcomes(record))
 
     def fail(self, record: Record, response: StoredResponse) -> Record:
         """Decide that the operation fails for good, before its steps are undone: 1 write.
@@ -217,8 +221,7 @@ class Store(_Table):
         """
         description, body = response.pack()
         failure = {**description, "body": body}
-        outcomes = _outcomes(record)
-        self._write_owned(record, f"SET {_assign(outcomes)}failure = :failure", {**outcomes, "failure": failure})
+        self._write_owned(record, f"SET {_OUTCOMES}, failure = :failure", {**_outcomes(record), "failure": failure})
         return replace(record, failure=failure)
 
     def release(self, record: Record, *, due: int, error: str) -> None:
@@ -232,11 +235,10 @@ class Store(_Table):
         Raises:
             Fenced: if the record is not the owner's any more.
         """
-        outcomes = _outcomes(record)
         self._write_owned(
             record,
-            f"SET {_assign(outcomes)}#status = :status, lease_until = :due, last_error = :error ADD releases :one",
-            {**outcomes, "status": Status.RELEASED, "due": due, "error": error, "one": 1},
+            f"SET {_OUTCOMES}, #status = :status, lease_until = :due, last_error = :error ADD releases :one",
+            {**_outcomes(record), "status": Status.RELEASED, "due": due, "error": error, "one": 1},
         )
 
     def complete(
@@ -414,6 +416,8 @@ class Store(_Table):
             for row, reason in zip((*inserted, *deleted), row_reasons, strict=True):
                 if reason["Code"] == "ConditionalCheckFailed":
                     raise RowTaken(row) from None
+                if reason["Code"] == "ValidationError":
+                    raise NotStorable(f"DynamoDB refuses a row: {reason.get('Message')}") from None
             raise
 
     def _write_parts(self, record: Record, body: bytes, expires_at_seconds: int) -> int:
@@ -523,13 +527,8 @@ def _expressions(
 
 
 def _outcomes(record: Record) -> dict[str, Any]:
-    """What an attempt knows of the outcomes of steps besides their results, if anything."""
-    found = {"refused": dict(record.refused), "begun": list(record.begun)}
-    return {name: value for name, value in found.items() if value}
-
-
-def _assign(values: Mapping[str, Any]) -> str:
-    return "".join(f"{name} = :{name}, " for name in values)
+    """What an attempt knows of the outcomes of steps besides their results."""
+    return {"refused": record.refused, "begun": record.begun}
 
 
 def _item(record: Record) -> Item:
@@ -553,7 +552,7 @@ def _attribute(value: Any) -> dict[str, Any]:  # noqa: PLR0911 - a table of type
     """A value as DynamoDB takes it; every JSON number is one of DynamoDB's."""
     match value:
         case str():
-            return {"S": value}
+            return {"S": _utf8(value)}
         case bool():
             return {"BOOL": value}
         case int() | float() | Decimal():
@@ -563,10 +562,18 @@ def _attribute(value: Any) -> dict[str, Any]:  # noqa: PLR0911 - a table of type
         case None:
             return {"NULL": True}
         case Mapping():
-            return {"M": {str(name): _attribute(member) for name, member in value.items()}}
+            return {"M": {_utf8(str(name)): _attribute(member) for name, member in value.items()}}
         case list() | tuple():
             return {"L": [_attribute(member) for member in value]}
     raise NotStorable(f"a row holds a {type(value).__name__}, which is not JSON")
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise NotStorable(f"a row holds text that is not Unicode: {error}") from error
+    return text
 
 
 def _number(value: float | Decimal) -> str:
@@ -581,7 +588,7 @@ def _value(attribute: Mapping[str, Any]) -> Any:
     ((kind, value),) = attribute.items()
     match kind:
         case "N":
-            return int(value) if value.lstrip("-").isdecimal() else float(value)
+            return _json_number(value)
         case "M":
             return {name: _value(member) for name, member in value.items()}
         case "L":
@@ -589,3 +596,11 @@ def _value(attribute: Mapping[str, Any]) -> Any:
         case "NULL":
             return None
     return value
+
+
+def _json_number(text: str) -> int | float | Decimal:
+    """The number as it was: a Decimal only where no float is that number."""
+    if text.lstrip("-").isdecimal():
+        return int(text)
+    number = float(text)
+    return number if Decimal(repr(number)) == Decimal(text) else Decimal(text)

@@ -133,10 +133,10 @@ class TestTransactionConflict:
 
     def test_of_another_kind_is_logged_as_unexpected(self, worker: NewWorker, rows: str) -> None:
         one = worker()
-        faults.refuse(one, "TransactWriteItems", CANCELED, 1, reasons=("None", "ValidationError"))
+        faults.refuse(one, "TransactWriteItems", CANCELED, 1, reasons=("None", "AccessDenied"))
 
         assert one.run(inserting(rows, "a")).response.status == 500
-        assert "ValidationError" in str(one.telemetry.errors[0])
+        assert "AccessDenied" in str(one.telemetry.errors[0])
 
 
 class TestReservation:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from threading import Barrier
+from threading import Barrier, Event, Thread
 from typing import Any
 from uuid import UUID
 
 import pytest
 from aws_lambda_powertools.event_handler import Response
 
-from idempotency.errors import Problem, Rejected, Retry
+from idempotency.errors import Fenced, Problem, Rejected, Retry, StepError
 from idempotency.operation import Operation
 from idempotency.policy import Policy, Settings
 from idempotency.record import Status
@@ -262,6 +262,105 @@ class TestThreads:
         assert sorted(done) == names
 
 
+class TestInFlight:
+    """A step that another thread is in when the operation ends."""
+
+    class Slow:
+        """A step that acts at once, and ends when it is told to.
+
+        Args:
+            outcome: what it ends with.
+        """
+
+        def __init__(self, outcome: Exception | None = None) -> None:
+            self.undone: list[str] = []
+            self._outcome = outcome
+            self._began, self._may_end = Event(), Event()
+            self._threads: list[Thread] = []
+
+        def begin(self, operation: Operation) -> None:
+            """Begin it in another thread, and return once it has acted."""
+
+            def step() -> None:
+                with suppress(Exception, Fenced):
+                    operation.step("slow", self._act, undo=lambda: self.undone.append("slow"))
+
+            self._threads.append(Thread(target=step))
+            self._threads[-1].start()
+            assert self._began.wait(10)
+
+        def _act(self, _: str) -> str:
+            self._began.set()
+            assert self._may_end.wait(10)
+            if self._outcome is not None:
+                raise self._outcome
+            return "done"
+
+        def end(self) -> None:
+            """Let it end, and wait until its outcome is there."""
+            self._may_end.set()
+            for thread in self._threads:
+                thread.join()
+
+    @pytest.mark.parametrize(
+        ("outcome", "undone"),
+        [(None, ["slow"]), (ConnectionError(), ["slow"]), (NO, [])],
+        ids=["done", "possibly done", "refused"],
+    )
+    def test_is_waited_for_before_anything_is_undone(
+        self, worker: NewWorker, clock: SetClock, outcome: Exception | None, undone: list[str]
+    ) -> None:
+        slow = self.Slow(outcome)
+
+        def run(operation: Operation) -> Response[Any]:
+            slow.begin(operation)
+            clock.while_asleep = slow.end
+            raise NO
+
+        assert worker().run(run).response.status == 422
+        assert (slow.undone, bool(clock.sleeps)) == (undone, True)
+
+    def test_is_waited_for_before_the_operation_completes(self, worker: NewWorker, clock: SetClock) -> None:
+        slow, one = self.Slow(), worker()
+
+        def run(operation: Operation) -> Response[Any]:
+            slow.begin(operation)
+            clock.while_asleep = slow.end
+            return created(operation)
+
+        assert one.run(run).response.status == 201
+        assert (one.telemetry.doubts, bool(clock.sleeps)) == ([], True)
+
+    def test_is_never_forgotten_if_it_does_not_end_in_time(self, worker: NewWorker) -> None:
+        # Given an operation that fails for good while a step goes on and on
+        slow, one = self.Slow(), worker()
+
+        def run(operation: Operation) -> Response[Any]:
+            if operation.attempt == 1:
+                slow.begin(operation)
+            raise NO
+
+        first = one.run(run)
+
+        # Then nothing is decided, and no later attempt that does not come to the step may fail for good
+        assert (first.response.status, one.record().begun, one.record().failure) == (503, ["slow"], None)
+        slow.end()
+        assert one.run(run).response.status == 503
+        assert one.telemetry.doubts == ["step 'slow' was begun, and no attempt that failed has reached it since"]
+
+    def test_begins_no_more_once_its_operation_ends(self, worker: NewWorker) -> None:
+        operations: list[Operation] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            operations.append(operation)
+            raise NO
+
+        worker().run(run)
+
+        with pytest.raises(StepError, match="begins after its operation has ended"):
+            operations[0].step("late", lambda _: None)
+
+
 class TestUndo:
     class Steps:
         """Steps in a row, whose undoing is noted; the operation fails for good after them."""
@@ -415,7 +514,7 @@ class TestUndo:
         # Then it is not left behind in silence
         assert reply.response.status == 503
         last_error = one.record().last_error or ""
-        assert last_error.startswith("Retry: This attempt was refused before it reached old")
+        assert last_error.startswith("Retry: This attempt ended before it reached old")
 
     def test_takes_the_results_of_earlier_attempts(self, worker: NewWorker, clock: SetClock) -> None:
         undone: list[object] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
-from idempotency import Body, Idempotent, Lifecycle, Operation, Policy, Settings
+from idempotency import Body, Idempotent, Lifecycle, Operation, Outcome, Policy, Settings
 from idempotency.store import Store
 from tests.events import KEY, Context, Headers, proxy_event
 from tests.telemetry import RecordedTelemetry
@@ -23,7 +23,7 @@ Run = Callable[[Operation], Response[Any]]
 
 
 class Route:
-    """``POST /v1/things``.
+    """``POST /v1/things``, unless it is told another path.
 
     Args:
         dynamodb: where the table of records is.
@@ -31,6 +31,8 @@ class Route:
         run: what it does.
         body: what the JSON body is read as.
         settings: the stack's choices.
+        rule: the path, as the resolver writes it.
+        app: the resolver.
         policy: the route's choices.
     """
 
@@ -41,23 +43,26 @@ class Route:
         run: Run,
         body: type[Body | bytes] = bytes,
         settings: Settings = Settings(cache_bytes=0),  # noqa: B008 - frozen
+        rule: str = "/v1/things",
+        app: APIGatewayRestResolver | None = None,
         **policy: Any,
     ) -> None:
         self.telemetry = RecordedTelemetry()
         self.runs = 0
         self.body: Any = None
-        self.app = APIGatewayRestResolver()
+        self.path: dict[str, str] = {}
+        self.app = app or APIGatewayRestResolver()
         self.lifecycle = Lifecycle(Store(dynamodb, "IdempotencyTable", clock), self.telemetry, settings, clock)
         self.idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)
 
-        def create_thing(body: Any, operation: Operation) -> Response[Any]:
+        def create_thing(body: Any, operation: Operation, /, **path: str) -> Response[Any]:
             self.runs += 1
-            self.body = body
+            self.body, self.path = body, path
             return run(operation)
 
         create_thing.__annotations__["body"] = body
         create_thing.__annotations__["operation"] = Operation
-        self.app.post("/v1/things")(self.idempotent(Policy(**policy))(create_thing))
+        self.app.post(rule)(self.idempotent(Policy(**policy))(create_thing))
 
     def post(
         self,
@@ -68,11 +73,13 @@ class Route:
         principal: str | None = "alice",
         seconds: float = 28,
         content_type: str = "application/json",
+        path: str = "/v1/things",
+        **event: Any,
     ) -> Answer:
         """Send a request; a body that is neither text nor bytes is sent as JSON."""
-        event = proxy_event(
+        sent = proxy_event(
             "POST",
-            "/v1/things",
+            path,
             headers=[
                 ("Content-Type", content_type),
                 *headers,
@@ -80,5 +87,14 @@ class Route:
             ],
             body=body if isinstance(body, str | bytes) else json.dumps(body),
             authorizer=None if principal is None else {"principalId": principal},
+            **event,
         )
-        return Answer.of(self.app.resolve(event, Context(seconds)))
+        return self.send(sent, seconds)
+
+    def send(self, event: dict[str, Any], seconds: float = 28) -> Answer:
+        """Send an event of the gateway."""
+        return Answer.of(self.idempotent.resolve(event, Context(seconds)))
+
+    def recover(self) -> list[Outcome | None]:
+        """Carry on what is due; how each attempt ended."""
+        return [self.idempotent.resume(id_, Context()) for id_ in self.lifecycle.due()]

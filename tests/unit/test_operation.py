@@ -64,6 +64,9 @@ class Checkpoints:
         for row in deleted:
             self.rows.remove(row.item["id"])
 
+    def keep_outcomes(self, record: Record) -> None:
+        self.record = replace(self.record, refused=record.refused, begun=record.begun)
+
     def fail(self, record: Record, response: StoredResponse) -> Record:
         description, body = response.pack()
         self.record = replace(self.record, failure={**description, "body": body})

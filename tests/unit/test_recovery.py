@@ -321,11 +321,11 @@ class TestStoredRequest:
 
     def test_is_compressed(self, campaigns: Campaigns) -> None:
         campaigns.myfunnel_fails()
-        body = json.dumps(CAMPAIGN) + " " * 100_000
+        body = json.dumps(CAMPAIGN) + " " * 10_000
 
         campaigns.launch(body)
 
-        assert len(bytes(campaigns.record["request"])) < 2_000
+        assert len(bytes(campaigns.record["request"])) < 500
 
     @pytest.mark.parametrize("status", [201, 422])
     def test_goes_when_the_operation_completes(self, campaigns: Campaigns, status: int) -> None:
