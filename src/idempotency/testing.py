@@ -19,7 +19,7 @@ from botocore.exceptions import ConnectionClosedError
 
 from idempotency.clock import Clock
 from idempotency.lifecycle import Lifecycle
-from idempotency.operation import _UNDO, Operation, _nothing
+from idempotency.operation import _UNDO, Operation
 from idempotency.record import PARKED_UNTIL, Record, Status
 from idempotency.store import Store
 
@@ -142,7 +142,7 @@ def crash_everywhere(
 
     Raises:
         AssertionError: if an operation does not end, its replay is another answer than the first, it takes another way
-            from run to run, or nothing was claimed through this client; with the timeline of the story.
+            from run to run, or the arguments are not what they should be; with the timeline of the story.
     """
     with _Stage(post, client, begin, recover, clock or SetClock()).set_up() as stage:
         for story in stage.stories():
@@ -192,11 +192,16 @@ class _Stage:
         """Put a hook at every point, for the length of a `with` block."""
         events, clock = self.client.meta.events, self.clock
 
-        original = Store.claim
+        claim_for_true, checkpointed_for_true = Store.claim, Operation._checkpointed
 
         def claim(store: Store, candidate: Record, now: int) -> Record:
             self._claimed = store, candidate.id
-            return original(store, candidate, now)
+            return claim_for_true(store, candidate, now)
+
+        def checkpointed(operation: Operation, name: str, call: Callable[[], Any], **rows: Any) -> Any:
+            # A reservation is nothing but rows.
+            do = call if any(rows.values()) else lambda: self._call(name, call)
+            return checkpointed_for_true(operation, name, do, **rows)
 
         with ExitStack() as stack:
             for owner, name, replacement in (
@@ -204,7 +209,7 @@ class _Stage:
                 (Clock, "sleep", lambda _, milliseconds: clock.sleep(milliseconds)),
                 (Lifecycle, "_cached", lambda _, __: None),
                 (Store, "claim", claim),
-                (Operation, "_call", lambda _, name, call: self._call(name, call)),
+                (Operation, "_checkpointed", checkpointed),
             ):
                 stack.enter_context(patch.object(owner, name, replacement))
             # One hook for each call, and one for each of the SDK's attempts at it, which decides before the SDK does.
@@ -247,10 +252,11 @@ class _Stage:
     def _carry_out(self, recovering: bool) -> bool:
         """Let attempt follow attempt until the operation has ended; False if recovery has nothing to do with it."""
         self._ask()
-        assert self._points, f"nothing was claimed through this client; the answer is {self._story.answers}"
-        if self._claimed:
-            assert self._claimed[0]._clock.now() == self.clock.now(), "the handlers are on another clock: hand it over"
-        record = self._record()
+        assert self._claimed, f"no key was claimed: {self._story.answers}"
+        assert self._points, "the handlers do not write through this client"
+        store, id_ = self._claimed
+        assert store._clock.now() == self.clock.now(), "the handlers are on another clock: hand it over"
+        record = store.get(id_)
         if recovering and (record is None or record.completed or record.request is None):
             return False
         while record is None or not record.completed:
@@ -264,7 +270,7 @@ class _Stage:
                 self._answer = None
             else:
                 self._ask()
-            record = self._record()
+            record = store.get(id_)
         return True
 
     def _replay(self) -> None:
@@ -274,15 +280,10 @@ class _Stage:
         replay = self._ask()
         assert replay is not None
         assert _REPLAYED in replay["multiValueHeaders"], "the operation has ended, but its answer is no replay"
-        if answer is not None and answer["statusCode"] < 500:
-            assert _repeats(replay, answer), f"the replay is another answer than the first: {replay}, not {answer}"
+        assert answer is None or _repeats(replay, answer), (
+            f"the replay is another answer than the first: {replay}, not {answer}"
+        )
         self._points = points  # what a replay meets is no part of the operation
-
-    def _record(self) -> Record | None:
-        if self._claimed is None:
-            return None
-        store, id_ = self._claimed
-        return store.get(id_)
 
     def _ask(self) -> Reply | None:
         self._answer = self._attempt("client", self.post)
@@ -309,9 +310,9 @@ class _Stage:
             self._who, self._dead = "", False
 
     def _call(self, name: str, call: Callable[[], Any]) -> Any:
-        """Stands in for `Operation._call`."""
-        if call is _nothing:
-            return call()
+        """Do what a step or an undo does."""
+        if self._dead:
+            raise _Crash
         label = f"undo {name.removeprefix(_UNDO)!r}" if name.startswith(_UNDO) else f"step {name!r}"
         point = self._reach(label, (_Fault.CRASH_BEFORE, _Fault.CRASH_AFTER, _Fault.LOST))
         try:
@@ -343,8 +344,6 @@ class _Stage:
         return None
 
     def _reach(self, label: str, faults: Sequence[_Fault]) -> _Point:
-        if self._dead:
-            raise _Crash
         self._counts[label] += 1
         point = _Point(label, self._counts[label])
         self._points[point] = faults
