@@ -19,7 +19,7 @@ from botocore.exceptions import ConnectionClosedError
 
 from idempotency.clock import Clock
 from idempotency.lifecycle import Lifecycle
-from idempotency.operation import _UNDO, Operation
+from idempotency.operation import _UNDO, Operation, _nothing
 from idempotency.record import PARKED_UNTIL, Record, Status
 from idempotency.store import Store
 
@@ -192,16 +192,11 @@ class _Stage:
         """Put a hook at every point, for the length of a `with` block."""
         events, clock = self.client.meta.events, self.clock
 
-        claim_for_true, checkpointed_for_true = Store.claim, Operation._checkpointed
+        claim_for_true = Store.claim
 
         def claim(store: Store, candidate: Record, now: int) -> Record:
             self._claimed = store, candidate.id
             return claim_for_true(store, candidate, now)
-
-        def checkpointed(operation: Operation, name: str, call: Callable[[], Any], **rows: Any) -> Any:
-            # A reservation is nothing but rows.
-            do = call if any(rows.values()) else lambda: self._call(name, call)
-            return checkpointed_for_true(operation, name, do, **rows)
 
         with ExitStack() as stack:
             for owner, name, replacement in (
@@ -209,7 +204,7 @@ class _Stage:
                 (Clock, "sleep", lambda _, milliseconds: clock.sleep(milliseconds)),
                 (Lifecycle, "_cached", lambda _, __: None),
                 (Store, "claim", claim),
-                (Operation, "_checkpointed", checkpointed),
+                (Operation, "_call", lambda _, name, call: self._call(name, call)),
             ):
                 stack.enter_context(patch.object(owner, name, replacement))
             # One hook for each call, and one for each of the SDK's attempts at it, which decides before the SDK does.
@@ -310,9 +305,11 @@ class _Stage:
             self._who, self._dead = "", False
 
     def _call(self, name: str, call: Callable[[], Any]) -> Any:
-        """Do what a step or an undo does."""
+        """Stands in for `Operation._call`."""
         if self._dead:
             raise _Crash
+        if call is _nothing:  # a reservation is nothing but a write
+            return None
         label = f"undo {name.removeprefix(_UNDO)!r}" if name.startswith(_UNDO) else f"step {name!r}"
         point = self._reach(label, (_Fault.CRASH_BEFORE, _Fault.CRASH_AFTER, _Fault.LOST))
         try:

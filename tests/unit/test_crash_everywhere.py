@@ -55,13 +55,18 @@ class TestOperationsOfTheProject:
             assert row["resource"] == story.json
 
     def test_a_campaign_is_launched_once(self, campaigns: Campaigns, clock: SetClock) -> None:
+        names = []
         for story in self.stories(PATH, CAMPAIGN, campaigns.empty, clock):
+            names.append(story.name)
             [funnel] = campaigns.funnels
             assert (story.status, story.json["funnel_id"]) == (201, funnel)
             assert campaigns.routes == {DOMAIN: campaigns.myfunnel.funnels[funnel].hostname}
             assert [row["id"] for row in campaigns.api.rows if row["id"].startswith("campaign#")] == [
                 f"campaign#{story.json['id']}"
             ]
+        # A reservation is one write, with no call before it.
+        assert "checkpoint 'domain' ⚡ crash before; then recovery carries on" in names
+        assert not [name for name in names if name.startswith("step 'domain'")]
 
     def test_a_campaign_that_is_released_on_the_way_is_launched_once(
         self, campaigns: Campaigns, clock: SetClock
