@@ -403,7 +403,8 @@ class TestStories:
                 case "read":
                     things.dynamodb.get_item(TableName="ResourcesTable", Key=item)
                 case "step":
-                    operation.step("clean up", lambda _: None)
+                    operation.step("clean up", lambda _: cleaned.append(operation.attempt))
+                    return
             cleaned.append(operation.attempt)
 
         def run(operation: Operation) -> Response[Any]:
