@@ -422,6 +422,9 @@ class TestStories:
         assert told["undisturbed"] == [1]
         assert told["step 'thing' ⚡ crash before"] == told["step 'thing' ⚡ crash after"] == [2]
         assert told["checkpoint 'thing' ⚡ crash before"] == told["checkpoint 'thing' ⚡ crash after"] == [2]
+        # A read changes nothing, and is no point.
+        assert any(name.startswith("PutItem") for name in told) == (how == "write")
+        assert not any(name.startswith("GetItem") for name in told)
 
     def test_have_no_answer_of_an_attempt_that_swallows_its_crash(self, things: Things) -> None:
         def swallow(_: Operation) -> Response[Any]:
