@@ -216,17 +216,17 @@ class _Stage:
 
     def stories(self) -> Iterator[Story]:
         """Every story, each played when it is asked for."""
-        for recovering in [False, True] if self.recover else [False]:
-            yield from self._played("undisturbed", None, recovering)
+        for recover in [None, self.recover] if self.recover else [None]:
+            yield from self._played("undisturbed", None, recover)
             points = self._points
             for point, faults in points.items():
                 for fault in faults:
                     target = point._replace(fault=fault)
-                    yield from self._played(str(target), target, recovering)
+                    yield from self._played(str(target), target, recover)
         self._show_progress("")
 
-    def _played(self, what: str, target: _Point | None, recovering: bool) -> Iterator[Story]:
-        self._story = Story(f"{what}; then {'recovery carries on' if recovering else 'the client asks again'}")
+    def _played(self, what: str, target: _Point | None, recover: Callable[[], object] | None) -> Iterator[Story]:
+        self._story = Story(f"{what}; then {'recovery carries on' if recover else 'the client asks again'}")
         self._show_progress(self._story.name)
         self._target, self._hit = target, target is None
         self._points: dict[_Point, Sequence[_Fault]] = {}
@@ -237,14 +237,14 @@ class _Stage:
         self._begun_at = self.clock.time
         try:
             self.begin()
-            if self._carry_out(recovering):
+            if self._carry_out(recover):
                 self._replay()
                 yield self._story
         except Exception as error:
             error.add_note(f"\n{self._story}")
             raise
 
-    def _carry_out(self, recovering: bool) -> bool:
+    def _carry_out(self, recover: Callable[[], object] | None) -> bool:
         """Let attempt follow attempt until the operation has ended; False if recovery has nothing to do with it."""
         self._ask()
         assert self._claimed, f"no key was claimed: {self._story.answers}"
@@ -252,16 +252,16 @@ class _Stage:
         store, id_ = self._claimed
         assert store._clock.now() == self.clock.now(), "the handlers are on another clock: hand it over"
         record = store.get(id_)
-        if recovering and (record is None or record.completed or record.request is None):
+        if recover and (record is None or record.request is None):
             return False
         while record is None or not record.completed:
             error = record.last_error if record else None
             assert self._attempts < _MOST_ATTEMPTS, f"the operation does not end; its last error: {error}"
-            if record and (recovering or record.status is Status.PROCESSING):
+            if record and (recover or record.status is Status.PROCESSING):
                 assert record.lease_until < PARKED_UNTIL, f"recovery gave up; its last error: {error}"
                 self.clock.time = max(self.clock.time, record.lease_until)
-            if self.recover and recovering:
-                self._attempt("recovery", self.recover)
+            if recover:
+                self._attempt("recovery", recover)
                 self._answer = None
             else:
                 self._ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,11 +15,13 @@ from uuid import uuid4
 import boto3
 import pytest
 from aws_lambda_powertools.event_handler import Response
+from botocore.exceptions import EndpointConnectionError
 
 import api
 import recovery
 from idempotency import Completion, Operation, Rejected, Retry, Settings
 from idempotency.clock import Clock
+from idempotency.errors import Unavailable
 from idempotency.response import StoredResponse
 from idempotency.testing import Story, crash_everywhere
 from tests.clocks import SetClock
@@ -425,6 +428,52 @@ class TestStories:
         # A read changes nothing, and is no point.
         assert any(name.startswith("PutItem") for name in told) == (how == "write")
         assert not any(name.startswith("GetItem") for name in told)
+
+    def test_without_recovery_are_the_clients_alone(self, things: Things) -> None:
+        route = Route(things.dynamodb, things.clock, things.make_once, recoverable=False)
+
+        for story in crash_everywhere(
+            post=lambda: route.app.resolve(request(path="/v1/things"), Context()),
+            recover=lambda: None,
+            client=things.dynamodb,
+            begin=things.empty,
+            clock=things.clock,
+        ):
+            assert story.name.endswith("; then the client asks again")
+
+    def test_lose_an_answer_as_a_network_does(self, things: Things) -> None:
+        errors: list[type[Exception]] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            try:
+                operation.step("thing", things.make)
+            except Exception as error:
+                errors.append(type(error))
+                raise
+            return Completion(201)
+
+        told = {}
+        for story in things.stories(run):
+            told[story.name.partition(";")[0]] = errors.copy()
+            errors.clear()
+
+        assert {name: raised for name, raised in told.items() if raised} == {
+            "step 'thing' ⚡ answer lost": [TimeoutError],
+            "checkpoint 'thing' ⚡ answer lost": [Unavailable],
+        }
+
+    def test_tell_what_became_of_each_attempt_of_the_sdk(self, things: Things) -> None:
+        events, unreachable = things.dynamodb.meta.events, [1]
+
+        def fail(request: Any, event_name: str, **_: object) -> None:
+            if unreachable and event_name.endswith(("PutItem", "UpdateItem")):
+                raise EndpointConnectionError(endpoint_url=f"{request.url}{unreachable.pop()}")
+
+        events.register_first("before-send.dynamodb.*", fail)
+        story = next(things.stories(lambda _: Completion(201)))
+        events.unregister("before-send.dynamodb.*", fail)
+
+        assert re.findall("[✓✗].*", str(story)) == ["✗ no answer", "✓", "✓", "✗ ConditionalCheckFailedException"]
 
     def test_have_no_answer_of_an_attempt_that_swallows_its_crash(self, things: Things) -> None:
         def swallow(_: Operation) -> Response[Any]:
