@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,13 +12,16 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import boto3
 import pytest
 from aws_lambda_powertools.event_handler import Response
+from botocore.exceptions import EndpointConnectionError
 
 import api
 import recovery
 from idempotency import Completion, Operation, Rejected, Retry, Settings
 from idempotency.clock import Clock
+from idempotency.errors import Unavailable
 from idempotency.response import StoredResponse
 from idempotency.testing import Story, crash_everywhere
 from tests.clocks import SetClock
@@ -54,13 +58,18 @@ class TestOperationsOfTheProject:
             assert row["resource"] == story.json
 
     def test_a_campaign_is_launched_once(self, campaigns: Campaigns, clock: SetClock) -> None:
+        names = []
         for story in self.stories(PATH, CAMPAIGN, campaigns.empty, clock):
+            names.append(story.name)
             [funnel] = campaigns.funnels
             assert (story.status, story.json["funnel_id"]) == (201, funnel)
             assert campaigns.routes == {DOMAIN: campaigns.myfunnel.funnels[funnel].hostname}
             assert [row["id"] for row in campaigns.api.rows if row["id"].startswith("campaign#")] == [
                 f"campaign#{story.json['id']}"
             ]
+        # A reservation is one write, with no call before it.
+        assert "checkpoint 'domain' ⚡ crash before; then recovery carries on" in names
+        assert not [name for name in names if name.startswith("step 'domain'")]
 
     def test_a_campaign_that_is_released_on_the_way_is_launched_once(
         self, campaigns: Campaigns, clock: SetClock
@@ -75,6 +84,7 @@ class TestOperationsOfTheProject:
             assert story.status == 201
             assert len(campaigns.funnels) == len(campaigns.routes) == 1
         assert "release ⚡ crash after; then the client asks again" in names
+        assert "step 'dns' (2) ⚡ crash after; then the client asks again" in names
         assert "resume ⚡ crash after; then recovery carries on" in names
 
     def test_a_campaign_that_dns_rejects_leaves_nothing(self, campaigns: Campaigns, clock: SetClock) -> None:
@@ -280,6 +290,15 @@ class TestWhatItFindsItself:
 
         assert message.startswith("the replay is another answer than the first: {")
 
+    def test_another_client(self, service: Api, clock: SetClock) -> None:
+        client = boto3.client("dynamodb")
+        stories = crash_everywhere(
+            post=lambda: api.handler(request(), Context()), client=client, begin=service.empty, clock=clock
+        )
+
+        assert self.found(stories)[0] == "the handlers do not write through this client"
+        client.close()
+
     def test_another_clock(self, things: Things) -> None:
         route = Route(things.dynamodb, things.clock, things.make_once)
 
@@ -300,7 +319,7 @@ class TestWhatItFindsItself:
 
         message, _ = self.found(stories)
 
-        assert message.startswith("nothing was claimed through this client; the answer is [{'statusCode': 400")
+        assert message.startswith("no key was claimed: [{'statusCode': 400")
 
     def test_an_error_of_the_tests_own(self, things: Things) -> None:
         def post() -> dict[str, Any]:
@@ -375,16 +394,27 @@ class TestStories:
         # And the release, which meets the completed record.
         assert counts["complete ⚡ answer lost"] == counts["complete ⚡ crash after"] + 2 + 1
 
-    def test_let_nobody_clean_up_after_a_crash(self, things: Things) -> None:
-        cleaned: list[tuple[int, str]] = []
+    @pytest.mark.parametrize("how", ["write", "read", "step"])
+    def test_let_nobody_clean_up_after_a_crash(self, things: Things, how: str) -> None:
+        cleaned: list[int] = []
+
+        def clean_up(operation: Operation) -> None:
+            item: Any = {"id": {"S": "some"}}
+            match how:
+                case "write":
+                    things.dynamodb.put_item(TableName="ResourcesTable", Item=item)
+                case "read":
+                    things.dynamodb.get_item(TableName="ResourcesTable", Key=item)
+                case "step":
+                    operation.step("clean up", lambda _: cleaned.append(operation.attempt))
+                    return
+            cleaned.append(operation.attempt)
 
         def run(operation: Operation) -> Response[Any]:
             try:
                 operation.step("thing", things.make)
             finally:
-                things.dynamodb.put_item(TableName="ResourcesTable", Item={"id": {"S": "cleaned up"}})
-                cleaned.append((operation.attempt, "row"))
-                operation.step("clean up", lambda _: cleaned.append((operation.attempt, "step")))
+                clean_up(operation)
             return Completion(201)
 
         told = {}
@@ -392,9 +422,58 @@ class TestStories:
             told[story.name.partition(";")[0]] = cleaned.copy()
             cleaned.clear()
 
-        assert told["step 'thing' ⚡ answer lost"] == [(1, "row"), (1, "step"), (2, "row")]
-        assert told["step 'thing' ⚡ crash before"] == told["step 'thing' ⚡ crash after"] == [(2, "row"), (2, "step")]
-        assert told["PutItem ⚡ crash after"] == told["PutItem ⚡ crash before"] == [(2, "row"), (2, "step")]
+        assert told["undisturbed"] == [1]
+        assert told["step 'thing' ⚡ crash before"] == told["step 'thing' ⚡ crash after"] == [2]
+        assert told["checkpoint 'thing' ⚡ crash before"] == told["checkpoint 'thing' ⚡ crash after"] == [2]
+        # A read changes nothing, and is no point.
+        assert any(name.startswith("PutItem") for name in told) == (how == "write")
+        assert not any(name.startswith("GetItem") for name in told)
+
+    def test_without_recovery_are_the_clients_alone(self, things: Things) -> None:
+        route = Route(things.dynamodb, things.clock, things.make_once, recoverable=False)
+
+        for story in crash_everywhere(
+            post=lambda: route.app.resolve(request(path="/v1/things"), Context()),
+            recover=lambda: None,
+            client=things.dynamodb,
+            begin=things.empty,
+            clock=things.clock,
+        ):
+            assert story.name.endswith("; then the client asks again")
+
+    def test_lose_an_answer_as_a_network_does(self, things: Things) -> None:
+        errors: list[type[Exception]] = []
+
+        def run(operation: Operation) -> Response[Any]:
+            try:
+                operation.step("thing", things.make)
+            except Exception as error:
+                errors.append(type(error))
+                raise
+            return Completion(201)
+
+        told = {}
+        for story in things.stories(run):
+            told[story.name.partition(";")[0]] = errors.copy()
+            errors.clear()
+
+        assert {name: raised for name, raised in told.items() if raised} == {
+            "step 'thing' ⚡ answer lost": [TimeoutError],
+            "checkpoint 'thing' ⚡ answer lost": [Unavailable],
+        }
+
+    def test_tell_what_became_of_each_attempt_of_the_sdk(self, things: Things) -> None:
+        events, unreachable = things.dynamodb.meta.events, [1]
+
+        def fail(request: Any, event_name: str, **_: object) -> None:
+            if unreachable and event_name.endswith(("PutItem", "UpdateItem")):
+                raise EndpointConnectionError(endpoint_url=f"{request.url}{unreachable.pop()}")
+
+        events.register_first("before-send.dynamodb.*", fail)
+        story = next(things.stories(lambda _: Completion(201)))
+        events.unregister("before-send.dynamodb.*", fail)
+
+        assert re.findall("[✓✗].*", str(story)) == ["✗ no answer", "✓", "✓", "✗ ConditionalCheckFailedException"]
 
     def test_have_no_answer_of_an_attempt_that_swallows_its_crash(self, things: Things) -> None:
         def swallow(_: Operation) -> Response[Any]:

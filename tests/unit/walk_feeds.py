@@ -85,5 +85,12 @@ def test_shows_what_the_page_says_if_names_change_from_attempt_to_attempt(
     with pytest.raises(AssertionError):
         page.test_opens_one_feed_whatever_crashes(service, clock)
 
-    shown = capsys.readouterr().err
-    assert f"\n```{shown}```\n" in (ROOT / "docs" / "adding-an-endpoint.md").read_text()
+    shown = capsys.readouterr().err.strip()
+    title = shown.splitlines()[0]
+    document = (ROOT / "docs" / "adding-an-endpoint.md").read_text()
+    assert but_for_claims(shown) == but_for_claims(title + document.partition(f"```\n{title}")[2].partition("```")[0])
+
+
+def but_for_claims(timeline: str) -> list[str]:
+    """How many writes a claim takes is the store's business."""
+    return [line for line in timeline.splitlines() if "  claim " not in line]
