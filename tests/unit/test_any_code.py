@@ -21,9 +21,9 @@ from idempotency import Completion, Operation, Outcome, Rejected, Retry, Row
 from idempotency.record import PARKED_UNTIL
 from idempotency.telemetry import Telemetry
 from tests.clocks import SetClock
-from tests.events import Answer
 from tests.unit.route import Route, Run
 from tests.unit.service import scan
+from tools.local.client import Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -693,7 +693,7 @@ class TestMappedException:
 
         assert (answer.status, answer.replayed, world.undone) == (200, True, [])
 
-    @pytest.mark.parametrize("returned", [None, {}, "text", ({}, 402), Response("402"), 402], ids=repr)  # type: ignore[arg-type]
+    @pytest.mark.parametrize("returned", [None, {}, "text", ({}, 402), Response("402"), 402], ids=lambda returned: type(returned).__name__)  # type: ignore[arg-type]
     def test_to_nonsense_is_a_mistake_that_is_told_and_may_be_mended(
         self, world: World, declining: Callable[..., Route], returned: Any
     ) -> None:
