@@ -152,7 +152,7 @@ def test_ends_right_if_a_transaction_is_not_acknowledged_or_refused(
 def test_that_is_slow_refuses_duplicates_meanwhile(
     campaign: Campaign, faults: Faults, services: Services, alice: Client
 ) -> None:
-    faults.expect(campaign.record_id, [Rule("route-53.*", when="before", do="delay", seconds=1.5)])
+    faults.expect(campaign.record_id, [Rule("route-53.*", when="before", do="delay", seconds=5)])
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(campaign.post, alice)
