@@ -31,16 +31,22 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
 
     Source: API Gateway, "Input to an API Gateway Lambda authorizer", "Output from an API Gateway Lambda authorizer".
     """
-    token = event["authorizationToken"].partition(" ")[2]
+    token = _token(event["authorizationToken"])
     found = dynamodb.get_item(
         TableName=os.environ["TOKENS_TABLE"],
-        Key={"id": {"S": sha256(token.encode()).hexdigest()}},
+        Key={"id": {"S": sha256(token.encode(errors="replace")).hexdigest()}},
         ProjectionExpression="principal, expires_at, revoked_at",
     )
     principal = _principal(found.get("Item", {}))
     if principal is None:
         logger.info("token refused")
     return _policy(principal, event["methodArn"])
+
+
+def _token(authorization: str) -> str:
+    """The token of a header's value; empty if its scheme is another than Bearer (RFC 9110, section 11.4; RFC 6750)."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else ""
 
 
 def _principal(token: "dict[str, AttributeValueTypeDef]") -> str | None:

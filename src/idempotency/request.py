@@ -69,8 +69,11 @@ class Request:
             method=event.http_method,
             route=event.resource,
             path=path,
-            base_path=_base_path(raw, path),
-            query=event.multi_value_query_string_parameters,
+            base_path=_unicode(_base_path(raw, path)),
+            query={
+                _unicode(name): [_unicode(value) for value in values]
+                for name, values in event.multi_value_query_string_parameters.items()
+            },
             content_type=(event.headers.get("content-type") or "").partition(";")[0].strip().lower(),
             body=base64.b64decode(body) if event.is_base64_encoded else body.encode(errors="surrogatepass"),
         )
@@ -266,6 +269,11 @@ def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
 def _base_path(event: Mapping[str, Any], path: str) -> str:
     client_path = unquote((event.get("requestContext") or {}).get("path") or event.get("path") or path)
     return client_path.rstrip("/").rsplit("/", unquote(path).rstrip("/").count("/"))[0]
+
+
+def _unicode(text: str) -> str:
+    """Replace lone surrogates, which neither a hash nor DynamoDB takes, as the gateway does bytes that are no UTF-8."""
+    return text.encode(errors="surrogatepass").decode(errors="replace")
 
 
 def _path_parameters(route: str, path: str) -> dict[str, str]:

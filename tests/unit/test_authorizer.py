@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from fnmatch import fnmatch
@@ -15,10 +16,13 @@ import authorizer
 from tests.events import Context
 from tests.unit.service import scan
 from tools import tokens
+from tools.local import template
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+_AUTHORIZERS = template.load()["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
+AT_THE_GATEWAY = re.compile(_AUTHORIZERS["BearerToken"]["Identity"]["ValidationExpression"])
 METHOD = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/dev/POST/v1/servers/provision"
 
 
@@ -50,11 +54,14 @@ class TestValidToken:
         assert (reply["principalId"], effect(reply)) == ("alice", "Allow")
         assert reply["policyDocument"]["Version"] == "2012-10-17"
 
-    @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-    def test_comes_under_a_scheme_in_any_case(self, table: DynamoDBClient, scheme: str) -> None:
+    @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "bEaReR ", "Bearer    "])
+    def test_comes_under_a_scheme_in_any_case_after_any_number_of_spaces(
+        self, table: DynamoDBClient, scheme: str
+    ) -> None:
         token = tokens.issue(table, "TokensTable", "alice", 1)
 
-        assert effect(answer(f"{scheme} {token}")) == "Allow"
+        assert effect(answer(f"{scheme}{token}")) == "Allow"
+        assert AT_THE_GATEWAY.search(f"{scheme}{token}")
 
     def test_is_good_for_the_whole_stage_since_the_gateway_caches_the_answer(self, table: DynamoDBClient) -> None:
         token = tokens.issue(table, "TokensTable", "alice", 1)
@@ -77,9 +84,20 @@ class TestRefusedToken:
         assert effect(reply) == "Deny"
         assert reply["principalId"] != "alice"
 
-    @pytest.mark.parametrize("authorization", [f"Bearer {'A' * 43}", "Bearer ", "Bearer", "Basic YTpi"])
+    @pytest.mark.parametrize(
+        "authorization", [f"Bearer {'A' * 43}", "Bearer ", "Bearer", "Basic YTpi", "Bearer \ud800"]
+    )
     def test_is_one_that_was_never_issued(self, authorization: str) -> None:
         self.refused(authorization)
+
+    @pytest.mark.parametrize(
+        "scheme", ["", " ", "Basic ", "Token ", "Bearers ", "xBearer ", "Bearer", "Bearer\t", "Bearer x "]
+    )
+    def test_is_one_that_comes_under_no_scheme_of_ours(self, table: DynamoDBClient, scheme: str) -> None:
+        token = tokens.issue(table, "TokensTable", "alice", 1)
+
+        self.refused(f"{scheme}{token}")
+        assert not AT_THE_GATEWAY.search(f"{scheme}{token}")
 
     def test_is_one_that_was_revoked(self, table: DynamoDBClient) -> None:
         token = tokens.issue(table, "TokensTable", "alice", 1)
