@@ -23,11 +23,11 @@ class Request:
     """What a client sends.
 
     Args:
-        principal: whose token it has.
+        principal: the principal of its token.
         path: where to.
         key: the idempotency key.
         body: the body.
-        wait: seconds for which it prefers to be held; 0 for none.
+        wait: seconds for which it asks to wait for the first request; 0 for none.
         patience: seconds after which it hangs up.
     """
 
@@ -45,7 +45,7 @@ def new_key(random: Random) -> str:
 
 
 def duplicates(request: Request, other: Request, random: Random) -> Iterator[Request]:
-    """What clients send under one key: a request some times, now and then held, given up, or another one instead."""
+    """What clients send under one key: the same request several times; some wait, some hang up, some send another body."""
     for _ in range(random.randint(2, 6)):
         yield replace(
             other if random.random() < 0.15 else request,

@@ -27,7 +27,7 @@ class Post:
         principal: who sends it.
         key: the idempotency key.
         body: which of several bodies.
-        wait: seconds for which the client prefers to be held.
+        wait: seconds for which the client asks to wait.
         will: what the business logic will do.
         death: where the worker dies; nowhere if it does not come there.
         down: whether DynamoDB cannot be reached.

@@ -174,7 +174,7 @@ class Walk(RuleBasedStateMachine):
 
         self._world.expect(_ANY)
         assert seen(answer) == expected
-        assert self._world.clock.now() == self._model.now, "held for as long as it should be"
+        assert self._world.clock.now() == self._model.now, "it waited for a different time than the model says"
         if expected.status == 502:
             self.a_new_worker_starts()
         elif expected.status in {201, 403}:

@@ -155,14 +155,14 @@ class Settings:
     Args:
         ttl: seconds for which a response is kept.
         lease: seconds after which a worker that has not finished is taken for dead.
-        hold: seconds for which a duplicate is held while the first request runs.
+        wait: seconds for which a duplicate waits while the first request runs.
         cache: whether a warm worker keeps completed responses in memory.
         recoverable: whether `Worker.recover` is to find what is abandoned.
     """
 
     ttl: int = 24 * 3600
     lease: int = 28
-    hold: int = 0
+    wait: int = 0
     cache: bool = False
     recoverable: bool = False
 

@@ -50,7 +50,7 @@ class Idemkit(Worker):
                 scope=lambda request: request.headers["x-principal"],
                 require_key_for_mutations=True,
                 lease_ttl_seconds=settings.lease,
-                wait_timeout_seconds=settings.hold,
+                wait_timeout_seconds=settings.wait,
                 expires_after_seconds=settings.ttl,
                 use_local_cache=settings.cache,
             ),
@@ -105,7 +105,7 @@ LIBRARY = Library(
     not_promised={
         "crashed_steps": "documented: one side effect per handler",
         "empty": "documented default: 200, 201 and 202 only",
-        "held_takeover": "documented: 423 if the first does not finish",
+        "waited_takeover": "documented: 423 if the first does not finish",
         "largest": "documented default: up to 1 MiB",
         "late_row": "documented: it fences the record only",
         "own_header": "documented: an allow-list, configurable",

@@ -72,8 +72,8 @@ LIBRARY = Library(
     Powertools,
     not_promised={
         "crashed_steps": "the whole handler is one operation",
-        "held": "a duplicate gets an exception at once",
-        "held_takeover": "a duplicate gets an exception at once",
+        "waited": "a duplicate gets an exception at once",
+        "waited_takeover": "a duplicate gets an exception at once",
         "key_quoted": "the key is any value of the event",
         "large": "documented: below 400 KB",
         "largest": "documented: below 400 KB",

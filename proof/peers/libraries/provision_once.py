@@ -65,7 +65,7 @@ class ProvisionOnce(Worker):
         store = Store(client, site.records, clock)
         stack = Stack(cache_bytes=_CACHE_BYTES if settings.cache else 0, clock_skew=0, time_for_a_step=0)
         policy = Policy(
-            ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.hold, recoverable=settings.recoverable
+            ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.wait, recoverable=settings.recoverable
         )
         self._app = APIGatewayRestResolver()
         self._idempotent = Idempotent(self._app, telemetry, lambda: Lifecycle(store, telemetry, stack, clock))
