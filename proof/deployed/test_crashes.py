@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from tools.ops.recovery import recover
 
 from tests.e2e.campaigns import PATH, Campaign, Services
 from tests.e2e.faults import Faults, Rule, Side
@@ -18,6 +17,7 @@ from tools.errors import ToolError
 from tools.local.client import Answer, Client
 from tools.local.processes import kill_workers
 from tools.local.stack import Stack
+from tools.ops.recovery import recover
 
 pytestmark = pytest.mark.slow
 

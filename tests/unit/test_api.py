@@ -195,7 +195,9 @@ class TestRunning:
         assert record["owner"] != before["owner"]
         assert killed.calls == 2
 
-    def test_makes_a_duplicate_wait_as_long_as_the_client_prefers(self, service: Api, clock: SetClock, killed: Provider) -> None:
+    def test_makes_a_duplicate_wait_as_long_as_the_client_prefers(
+        self, service: Api, clock: SetClock, killed: Provider
+    ) -> None:
         answer = service.post(headers=[JSON, ("Prefer", "wait=3")])
 
         assert (answer.status, answer.problem) == (409, "in-progress")

@@ -82,7 +82,7 @@ STAGE = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/dev"
 
 
 def conforms(operation: Operation, answer: Answer) -> None:
-    """Check an answer against the document: its status, headers, media type and body, and that there is nothing else."""
+    """Check an answer against the document: its status, headers, media type and body, and nothing else."""
     method, path = operation
     [content_type] = answer.headers["content-type"]
     headers = {name: value for name, [value] in answer.headers.items()}

@@ -1,8 +1,8 @@
 """Powertools for AWS Lambda: its idempotency utility around a handler.
 
 Configured as its documentation shows: the key from several fields of the event, the JSON body validated, a key
-required, Lambda's remaining time as the lease. Which status a client gets for which exception is left to the user;
-here it is ours.
+required, Lambda's remaining time as the lease. It is left to the user which status a client gets for which
+exception; here, it is the same as ours.
 
 Source: Powertools for AWS Lambda (Python), "Idempotency".
 """

@@ -1,4 +1,4 @@
-"""Ours: the decorator on its route, with its metrics and log keys, as `api.py` has it."""
+"""This project: the decorator on a route, with its metrics and log keys, as in `api.py`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Steps(Attempt):
 
 
 class ProvisionOnce(Worker):
-    """``Idempotent`` on the route."""
+    """A route with the decorator `Idempotent`."""
 
     def __init__(self, site: Site, settings: Settings) -> None:
         client = site.client()
