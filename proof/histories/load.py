@@ -45,7 +45,7 @@ def new_key(random: Random) -> str:
 
 
 def duplicates(request: Request, other: Request, random: Random) -> Iterator[Request]:
-    """What clients send under one key: the same request several times; some wait, some hang up, some send another body."""
+    """What clients send under one key: a request several times; some wait, hang up, or send another body instead."""
     for _ in range(random.randint(2, 6)):
         yield replace(
             other if random.random() < 0.15 else request,
