@@ -10,7 +10,7 @@ from proof.mutants.runs import PACKAGE, Limit, Survey, Verdict, judge
 from tests.events import KEY as EVENT_KEY
 from tools.setup import ROOT
 
-KEY = ROOT / PACKAGE / "key.py"
+KEY = ROOT / PACKAGE / "request.py"
 TEST = f"tests/unit/test_key.py::TestParse::test_reads_a_key[{EVENT_KEY}-{EVENT_KEY}]"
 
 
