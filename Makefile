@@ -1,4 +1,4 @@
-# make help lists the targets. All of them set up what they need; nothing is installed outside of this folder.
+# make help lists the targets. Each of them sets up what it needs; nothing is installed outside of this folder.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON3 ?= python3
@@ -9,7 +9,7 @@ SAM := .local/sam/bin/sam
 UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
-# Only make's own command line aims a command: what the shell happens to hold under these names does not count.
+# A command acts only on what make's own command line names: variables of the shell with these names do not count.
 AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
@@ -26,7 +26,7 @@ help: ## List the targets
 ##@ Start
 
 .PHONY: demo
-demo: ## Play the story on a local cloud: answers lost, retries, duplicates, a crash
+demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a crash
 	$(SETUP) dev sam cloud
 	$(RUN) tools.demo
 
@@ -41,7 +41,7 @@ down: ## Stop the local stack
 	$(RUN) tools.local.stack down
 
 .PHONY: setup
-setup: ## Make every environment (the other targets make those that they need)
+setup: ## Create every environment (the other targets create those that they need)
 	$(SETUP) dev sam cloud peers
 
 ##@ Test
@@ -52,12 +52,12 @@ test: ## Run all tests
 	$(RUN) pytest $(PARALLEL)
 
 .PHONY: test-unit
-test-unit: ## Run the tests that need no server
+test-unit: ## Run only the tests that need no server
 	$(SETUP) dev
 	$(RUN) pytest $(PARALLEL) tests/unit tests/tools
 
 .PHONY: sam-local
-sam-local: ## Invoke the functions in Docker with each of events/*.json: make sam-local [EVENT=provision | SERVE=1]
+sam-local: ## Invoke the functions in Docker with every event of events/: make sam-local [EVENT=provision | SERVE=1]
 	$(SETUP) dev sam
 	$(RUN) tools.local.sam_local $(EVENT) $(if $(SERVE),--serve)
 
@@ -77,7 +77,7 @@ contract: ## Write the request bodies of src/ into template.yaml and openapi.yam
 	$(RUN) tools.contract
 
 .PHONY: format
-format: ## Bring the code into shape
+format: ## Format the code, and fix what ruff can fix
 	$(SETUP) dev
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
@@ -122,10 +122,10 @@ recover: ## Finish what is due now, without waiting for the schedule: make recov
 	$(UNFINISHED) recover --env "$(ENV)"
 
 .PHONY: logs
-logs: ## Show the logs of the functions as they come: make logs [ENV=prod]
+logs: ## Follow the logs of the functions: make logs [ENV=prod]
 	$(SETUP) dev sam
 	@$(if $(filter-out local,$(ENV)),,.venv/bin/python -m tools.local.stack exec) \
 		$(SAM) logs --config-env $(or $(ENV),local) --tail
 
-# The proof of the engine has its own targets, and goes with its folder.
+# The proof of the engine has targets of its own, which go if its folder is deleted.
 -include proof/proof.mk

@@ -1,4 +1,4 @@
-"""Everything that proves the record's life, one part after the other, and a summary.
+"""Everything that proves the engine, one part after the other, and a summary.
 
 python -m proof
 """
@@ -23,9 +23,9 @@ class Part:
     """A command whose last line sums up what it found.
 
     Args:
-        what: what it proves.
+        what: what the proof is.
         arguments: what Python runs.
-        group: in which environment.
+        group: the environment that it runs in.
     """
 
     what: str
@@ -37,9 +37,9 @@ PARTS = (
     Part("every schedule of the explorer", ("proof.explorer.prove", "--most", "10000", "--random", "1000")),
     Part("the peers under the explorer", ("proof.explorer.compare",), "peers"),
     Part("the explorer's DynamoDB, call by call", ("pytest", "-q", "proof/explorer/test_conformance.py")),
-    Part("random walks beside a model", ("pytest", "-q", "proof/stateful")),
+    Part("random walks next to a model", ("pytest", "-q", "proof/stateful")),
     Part("histories that one execution explains", ("pytest", "-q", "proof/histories/test_histories.py")),
-    Part("tests that fail if a condition goes", ("proof.mutants", "--every", "3")),
+    Part("tests that fail if a condition is removed", ("proof.mutants", "--every", "3")),
 )
 
 

@@ -1,4 +1,4 @@
-"""What every proof relies on: the environment, servers and marks of the project's tests, and what it measured."""
+"""What every proof relies on: the environment, servers and marks of the project's tests; and what proofs measured."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def report(record_property: Callable[[str, object], None]) -> Report:
-    """Keeps what a test has measured for the end of the session."""
+    """Keeps what a test has measured, and shows it at the end of the session."""
     return lambda measured: record_property("measured", measured)

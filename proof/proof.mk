@@ -1,19 +1,19 @@
 ##@ Prove
 
-# `make` reads this file only where the folder `proof` is.
+# The Makefile includes this file only if the folder `proof` is there.
 
 .PHONY: prove
-prove: ## Prove the record's life: every schedule, the peers, random walks, histories, mutants (15 minutes)
+prove: ## Prove the engine: every schedule, the peers, random walks, histories, mutants (15 minutes)
 	$(SETUP) dev sam cloud peers
 	@PYTHONPATH=src .venv/bin/python -m proof
 
 .PHONY: mutate
-mutate: ## Take one condition out at a time, and see that a test fails: make mutate [ONLY=store.py]
+mutate: ## Remove one condition at a time, and see that a test fails: make mutate [ONLY=store.py]
 	$(SETUP) dev
 	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only $(ONLY))
 
 .PHONY: peers
-peers: ## Explore the peers as well, and write docs/proof.md
+peers: ## Run the explorer on the peers too, and write docs/proof.md
 	$(SETUP) peers
 	@PYTHONPATH=src .local/peers/bin/python -m proof.explorer.compare
 
@@ -23,7 +23,7 @@ bench: ## Compare with the peers, and write docs/comparison.md
 	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
 
 .PHONY: chaos
-chaos: ## Kill, hang and cut for a while, and account for every key: make chaos [MINUTES=10] [SEED=1]
+chaos: ## Kill workers and cut connections for a while, then account for every key: make chaos [MINUTES=10] [SEED=1]
 	$(SETUP) dev sam cloud
 	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 

@@ -1,4 +1,4 @@
-"""A team that does not change the engine may delete this folder: nothing outside of it refers to it."""
+"""A team that does not change the engine may delete this folder: nothing outside refers to it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 from tools.setup import ENVIRONMENTS, ROOT
 
-# They do without it, or say how strict the linters are with it. Pages for people may describe it.
+# These work without it, or only say how strict the linters are with it. Pages for people may describe it.
 MAY_NAME_IT = {"Makefile", "pyproject.toml", ".ci/run"}
 REFERENCE = re.compile(r"(?<!docs/)\bproof[./]|\bimport proof\b")
 
 
 def files() -> Iterator[Path]:
-    """What is in the repository, or would be with the next commit, without the proof."""
+    """The files of the repository, or of the next commit, without the proof."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     yield from (path for path in map(Path, names) if path.parts[0] != "proof" and (ROOT / path).is_file())
@@ -41,7 +41,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(copy: Path, *command: str) -> str:
-    """Run a command in the copy; returns what it printed."""
+    """Run a command in the copy, and return what it printed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
     finished = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr

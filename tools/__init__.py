@@ -1,1 +1,1 @@
-"""What runs on a developer's machine: the local cloud, the demo, tokens. Nothing here is deployed."""
+"""Commands for developers and operators: the local cloud, the demo, tokens. Nothing here is deployed."""

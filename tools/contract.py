@@ -1,10 +1,11 @@
 """The models in template.yaml and the request schemas in openapi.yaml, made from the classes of the bodies.
 
     python -m tools.contract           write them
-    python -m tools.contract --check   exit 1 if they are not what they should be
+    python -m tools.contract --check   change nothing; exit 1 if something would change
 
-An entry that is right stays as it is, and so does everything else in both files. In openapi.yaml, the first paragraph
-of a class's docstring and its Args become descriptions; titles, examples and the like that people wrote are kept.
+An entry that is already right stays as it is, and so does everything else in both files. In openapi.yaml, the first
+paragraph of a class's docstring and its Args become descriptions; titles, examples and the like that people wrote are
+kept.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Entries = list[tuple[yaml.Node, yaml.Node]]
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists on one line, and what occurs twice twice."""
+    """Writes lists on one line, and repeats what occurs twice instead of using an anchor."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True
@@ -56,7 +57,7 @@ _Dumper.add_representer(
 
 
 def renewed() -> dict[Path, str]:
-    """The files that are not what the bodies make of them, each with the text that it should have.
+    """The files that differ from what the bodies say, each with the text that it should have.
 
     Raises:
         ToolError: if the bodies cannot be imported, or a file cannot be edited in place.
@@ -73,7 +74,7 @@ def renewed() -> dict[Path, str]:
 
 
 def orphans() -> set[str]:
-    """The names of models in the template that no class in src/ has."""
+    """The names of models in the template for which there is no class in src/."""
     _, entries = _find(_TEMPLATE, _text(_TEMPLATE), _MODELS)
     return {name.value for name, _ in entries} - {found.__name__ for found in _classes()}
 
@@ -95,18 +96,18 @@ def bodies() -> dict[str, type[Body]]:
 
 
 def described(body: type[Body], names: Mapping[int, str]) -> dict[str, Any]:
-    """The schema of a body for openapi.yaml: with what its docstring says, defaults, and references to other bodies.
+    """The schema of a body for openapi.yaml: with descriptions, defaults, and references to other bodies.
 
     Args:
         body: the body.
-        names: what other bodies are called, by the ``id`` of their schemas.
+        names: names of other bodies, by the ``id`` of their schemas.
     """
     summary, arguments = "", dict[str, str]()
     for base in reversed(body.__mro__):
         documentation = inspect.cleandoc(base.__doc__ or "")
         summary = documentation.partition("\n\n")[0]
         arguments.update(_ARGUMENT.findall(documentation))
-    # A dataclass that has no docstring is given its signature for one.
+    # A dataclass without a docstring is given its signature as one.
     remarks = {} if summary.startswith(f"{body.__name__}(") else {"description": _sentence(summary)}
     schema: dict[str, Any] = remarks | _with_references(body.SCHEMA, names)
     for name, member in schema.get("properties", {}).items():
@@ -119,13 +120,13 @@ def described(body: type[Body], names: Mapping[int, str]) -> dict[str, Any]:
 
 
 def rewritten(path: Path, place: tuple[str, ...], schemas: Mapping[str, Any], *, keep_remarks: bool = False) -> str:
-    """The text of a YAML file with these schemas in it; new ones come before those that it has.
+    """The text of a YAML file with these schemas in it; new ones come before the existing ones.
 
     Args:
         path: the file.
-        place: the keys that lead to the mapping of all schemas.
-        schemas: what some of them should be, by name.
-        keep_remarks: whether a title, an example or the like stays where a schema has none.
+        place: the keys that lead to the mapping of schemas.
+        schemas: the schemas to write, by name.
+        keep_remarks: whether an old title, example or the like stays if the new schema has none.
 
     Raises:
         ToolError: if the file is not valid, or has no such place in block style.
@@ -135,11 +136,11 @@ def rewritten(path: Path, place: tuple[str, ...], schemas: Mapping[str, Any], *,
     column = entries[0][0].start_mark.column if entries else key.start_mark.column + 2
     lines = text.splitlines(keepends=True)
     missing = dict(schemas)
-    # From the end, so that the numbers of the lines above hold.
+    # From the end, so that the numbers of the lines above stay right.
     for name, node in reversed(entries):
         if name.value in schemas:
             old = None
-            with suppress(yaml.YAMLError):  # what CloudFormation is to compute is not what the body says
+            with suppress(yaml.YAMLError):  # a value that CloudFormation computes is never what the body says
                 old = SafeConstructor().construct_document(node)
             schema = missing.pop(name.value)
             schema = _with_remarks(schema, old) if keep_remarks else schema
@@ -147,12 +148,12 @@ def rewritten(path: Path, place: tuple[str, ...], schemas: Mapping[str, Any], *,
                 lines[name.start_mark.line : _end(node)] = [_entry(name.value, schema, column)]
     beginning = key.start_mark.line + 1
     lines[beginning:beginning] = [_entry(name, schema, column) for name, schema in missing.items()]
-    _find(path, "".join(lines), place)  # what else refers to an entry, by an anchor, must still find it
+    _find(path, "".join(lines), place)  # other places that refer to an entry by its anchor must still find it
     return "".join(lines)
 
 
 def _classes() -> Iterator[type]:
-    """Every class that a module of src/ defines."""
+    """Every class that the modules of src/ define."""
     if str(_SOURCE) not in sys.path:
         sys.path.insert(0, str(_SOURCE))
     os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")  # a client is made at import
@@ -185,7 +186,7 @@ def _with_references(node: Any, names: Mapping[int, str]) -> Any:
 
 
 def _with_remarks(new: Any, old: Any, *, named: bool = False) -> Any:
-    """A schema with those remarks of the old one that it has no word on; `named` says that the keys are properties."""
+    """A schema, with the remarks of the old one that it does not replace; `named`: the keys are names of properties."""
     if not isinstance(new, dict) or not isinstance(old, dict):
         return new
     kept = {} if named else {key: old[key] for key in old if key in _REMARKS and key not in new}
@@ -194,11 +195,11 @@ def _with_remarks(new: Any, old: Any, *, named: bool = False) -> Any:
 
 
 def _text(path: Path) -> str:
-    return path.read_bytes().decode()  # as it is, with its own ends of lines
+    return path.read_bytes().decode()  # unchanged, with the line endings that it has
 
 
 def _find(path: Path, text: str, place: tuple[str, ...]) -> tuple[yaml.Node, Entries]:
-    """The key of a mapping, and the entries that it has."""
+    """A mapping's own key, and its entries."""
     try:
         node = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -218,7 +219,7 @@ def _members(node: yaml.Node | None) -> Entries:
 
 
 def _end(node: yaml.Node) -> int:
-    """The line after an entry. A block's own end is where the next begins, beyond the comments between them."""
+    """The line after an entry. YAML ends a block where the next one begins, after the comments between them."""
     while isinstance(node, yaml.CollectionNode) and not node.flow_style:
         node = node.value[-1][1] if isinstance(node, yaml.MappingNode) else node.value[-1]
     return node.end_mark.line + (node.end_mark.column > 0)
@@ -236,12 +237,12 @@ def main() -> int:
     stale = renewed()
     names = " and ".join(path.name for path in stale)
     if check and stale:
-        print(f"error: {names}: not what the bodies in src/ say; {MEND}", file=sys.stderr)
+        print(f"error: {names}: different from the bodies in src/; {MEND}", file=sys.stderr)
         return 1
     for path, text in stale.items():
         path.write_bytes(text.encode())
     if gone := orphans():
-        raise ToolError(f"template.yaml has models of no class in src/: {', '.join(sorted(gone))}; delete them")
+        raise ToolError(f"template.yaml has models without a class in src/: {', '.join(sorted(gone))}; delete them")
     print(f"written: {names}" if stale else "template.yaml and openapi.yaml are up to date")
     return 0
 

@@ -12,11 +12,11 @@ from urllib3.exceptions import HTTPError
 
 
 class ToolError(Exception):
-    """What a person can do something about; the message says it in one line."""
+    """An error that a person can do something about; the message is one line."""
 
 
 def run(command: Callable[[], int | None]) -> Never:
-    """Run a command's main function, and exit as it went: 130 after Ctrl-C, 2 after an error."""
+    """Run a command's main function, and exit with its code; 130 after Ctrl-C, 2 after an error."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(command() or 0)

@@ -1,4 +1,4 @@
-"""Progress of long work: a spinner in a terminal, a line a task elsewhere."""
+"""Progress of long work: a spinner in a terminal, one line per task elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ console = Console(stderr=True, highlight=False)
 
 @contextmanager
 def task(name: str) -> Iterator[None]:
-    """Show that something is being done, then how long it took."""
+    """Show that a task is running, then how long it took."""
     started = time.monotonic()
     with console.status(f"{name} …"):
         yield

@@ -1,8 +1,8 @@
-"""Environments of this project, made at the first use and brought up to date when uv.lock changes.
+"""Environments of this project, created at the first use and updated when uv.lock changes.
 
     python3 tools/setup.py dev sam cloud
 
-Needs Python 3.11 or later with venv, and no package: it runs before there is any.
+Needs Python 3.11 or later with venv, and no packages: it runs before any are installed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _UV = LOCAL / "uv" / "bin" / "uv"
 
 
 class SetupFailed(Exception):
-    """An environment cannot be made; the message says why, in one line."""
+    """An environment cannot be created; the message says why, in one line."""
 
 
 def ensure(group: str) -> None:
-    """Make an environment as uv.lock pins it, unless it is that already (some milliseconds).
+    """Create an environment as uv.lock pins it, or do nothing (in some milliseconds) if it is up to date.
 
     Raises:
         SetupFailed: if uv cannot be installed, or cannot install the packages.
@@ -57,7 +57,7 @@ def _ensure_uv() -> None:
 
 
 def _pinned_uv() -> str:
-    import tomllib  # noqa: PLC0415 - before 3.11, the line about Python's version must come first
+    import tomllib  # noqa: PLC0415 - an older Python must first get to the line about its version
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return str(project["tool"]["uv"]["required-version"]).removeprefix("==")
@@ -84,7 +84,7 @@ def _output(command: list[str], env: dict[str, str] | None = None) -> str:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):  # noqa: UP036 - this is who says so
+    if sys.version_info < (3, 11):  # noqa: UP036 - older versions get this message
         print(f"error: Python 3.11 or later is needed, this is {sys.version.split()[0]}", file=sys.stderr)
         return 2
     try:
@@ -94,7 +94,7 @@ def main() -> int:
         print(f"error: {failed}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the next run goes on from here", file=sys.stderr)
+        print("stopped; the next run continues from here", file=sys.stderr)
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: stored as their SHA-256 only, in the table of the stack that they are for."""
+"""Bearer tokens: only their SHA-256 is stored, in the table of the stack that they are for."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def issue(dynamodb: DynamoDBClient, table: str, principal: str, days: float = DE
     Args:
         dynamodb: a client.
         table: the table of tokens.
-        principal: who the token stands for.
-        days: how long it is valid.
+        principal: the principal that the token stands for.
+        days: the number of days for which it is valid.
     """
     token = secrets.token_urlsafe(32)
     put(dynamodb, table, token, principal, days)
@@ -31,7 +31,7 @@ def issue(dynamodb: DynamoDBClient, table: str, principal: str, days: float = DE
 
 
 def put(dynamodb: DynamoDBClient, table: str, token: str, principal: str, days: float = DEFAULT_DAYS) -> None:
-    """Store a token's hash; arguments as for `issue`."""
+    """Store a token's hash; the arguments are those of `issue`."""
     expires_at = int(time.time() + days * _SECONDS_PER_DAY)
     dynamodb.put_item(
         TableName=table,
@@ -40,7 +40,7 @@ def put(dynamodb: DynamoDBClient, table: str, token: str, principal: str, days: 
 
 
 def revoke(dynamodb: DynamoDBClient, table: str, token: str) -> None:
-    """Revoke a token; what the gateway has cached of it lasts 300 s more.
+    """Revoke a token; the gateway may still accept it for 300 s, from its cache.
 
     Raises:
         ToolError: if there is no such token.

@@ -1,4 +1,4 @@
-"""Let chaos reign over a local stack for a while, and exit 1 if anything happened that must not.
+"""Let chaos reign over a local stack for a while, and exit 1 if anything forbidden happened.
 
 python -m proof.chaos [--minutes 10] [--seed 1]
 """
@@ -35,8 +35,10 @@ def _show(account: Account) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Chaos on a local stack.")
-    parser.add_argument("--minutes", type=float, default=10, help="how long clients are at work (default: 10)")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="default: another each time")
+    parser.add_argument("--minutes", type=float, default=10, help="how long clients keep working (default: 10)")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(1_000_000), help="default: a different one each time"
+    )
     arguments = parser.parse_args()
     shutil.rmtree(_HOME, ignore_errors=True)
     _HOME.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Workers that are killed at any moment, and what the journals of the faults say of them all."""
+"""Workers that are killed at any moment, and what the journals say about all faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.local.stack import Stack
 
 
 def kill_one(stack: Stack, faults: Faults, random: Random) -> bool:
-    """Kill -9 a random worker of a stack, if there is one that has come as far as to begin an operation."""
+    """Kill -9 a random worker of a stack, if there is one that has begun an operation."""
     functions = (stack.function_name, stack.recovery_function_name)
     alive = {pid for function in functions for pid in workers(stack.cloud_pid, function)}
     begun = {int(pid) for pid, *_ in _entries(faults, "calls")}
@@ -27,11 +27,11 @@ def kill_one(stack: Stack, faults: Faults, random: Random) -> bool:
 
 
 def counts(faults: Faults) -> Counter[str]:
-    """How often what has happened to a call, by `Rule.do`."""
+    """How many calls had each kind of fault, by `Rule.do`."""
     return Counter(do for *_, do in _entries(faults, "met"))
 
 
 def _entries(faults: Faults, kind: str) -> Iterator[list[str]]:
     for journal in faults.directory.glob(f"*.{kind}"):
-        # The last line may still be being written.
+        # The last line may not be complete yet.
         yield from (line.split() for line in journal.read_text().rpartition("\n")[0].splitlines())

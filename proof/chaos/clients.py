@@ -1,4 +1,4 @@
-"""The clients of a run of chaos: duplicates under key after key, and clients that are never heard of again."""
+"""The clients of a run of chaos: duplicates under one key after another, and clients that never come back."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Clients:
 
     Args:
         load: sends their requests.
-        faults: what happens to some of their operations.
-        hang: seconds for which a call hangs if it is told to.
-        random: what decides about all of it.
+        faults: the faults that happen to some of their operations.
+        hang: seconds for which a call hangs if it is told to hang.
+        random: makes all of these choices.
     """
 
     def __init__(self, load: Load, faults: Faults, hang: float, random: Random) -> None:
@@ -52,7 +52,7 @@ class Clients:
         self.rivals: list[Rivals] = []
 
     def work(self, seconds: float, progress: Callable[[str], None]) -> None:
-        """Begin new operations for so long."""
+        """Begin new operations for this many seconds."""
         begun = time.monotonic()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             working = [pool.submit(self._work_until, begun + seconds) for _ in range(_AT_ONCE)]
@@ -94,7 +94,7 @@ class Clients:
 
     def _rule(self, path: str) -> Rule:
         call = self._random.choice(_CALLS[path])
-        # The SDK repeats a lost call under the same client token, which the local cloud, unlike EC2, takes no heed of.
+        # The SDK repeats a lost call under the same client token, which the local cloud ignores and EC2 does not.
         ends: list[Fate] = ["kill", "delay"] if call == _RUN else ["kill", "delay", "lose", "refuse"]
         return Rule(
             call=call,

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections: in the middle of a request, or of its answer, or all of them for a while."""
+"""A TCP proxy that cuts connections: in the middle of a request or of its answer, or all of them for a while."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from select import select
 from typing import Any
 
 _BUFFER = 65_536
-# Requests and answers have about a thousand bytes, and many of them share a connection.
+# Requests and answers have about a thousand bytes each, and many of them share a connection.
 _LONGEST_LIFE_BYTES = 20_000
 
 
 class Proxy:
-    """Passes connections on to one server, until told to cut some.
+    """Passes connections on to one server, and cuts some of them.
 
     Args:
-        random: which connections are cut, and after how many bytes.
-        share: which part of them.
+        random: decides which connections are cut, and after how many bytes.
+        share: the share of connections that are cut, from 0 to 1.
     """
 
     def __init__(self, random: Random, share: float) -> None:
@@ -57,11 +57,11 @@ class Proxy:
             self._down = False
 
     def calm_down(self) -> None:
-        """Leave new connections alone."""
+        """Cut no new connections."""
         self._share = 0
 
     def pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass bytes on in both directions until one side closes, or the connection's time has come."""
+        """Pass bytes on in both directions until one side closes, or the connection is to be cut."""
         left = {client: sys.maxsize, server: sys.maxsize}
         if self._random.random() < self._share:
             left[self._random.choice([client, server])] = self._random.randrange(_LONGEST_LIFE_BYTES)
@@ -81,7 +81,7 @@ class Proxy:
 
 
 def _reset(*ends: socket.socket) -> None:
-    """Have both ends see an error, as with TLS, rather than an early end."""
+    """Make both ends see an error, as with TLS, rather than an early end."""
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         end.close()
@@ -92,7 +92,7 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
     def shutdown_request(self, request: Any) -> None:
-        """Close without a farewell, so that a reset stays one."""
+        """Close without a shutdown, so that a reset is seen as a reset."""
         self.close_request(request)
 
 

@@ -1,4 +1,4 @@
-"""A run of chaos: clients at work while workers die or hang, connections break and clocks differ; then the account."""
+"""A run of chaos: clients work while workers die or hang, connections break and clocks differ; then the account."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _INJECTED = Path(__file__).with_name("injected")
 
 @dataclass
 class Account:
-    """What a run came to.
+    """The result of a run.
 
     Args:
         keys: keys that clients used.
         requests: requests that they sent.
-        duplicate_effects: what there is not exactly one of.
+        duplicate_effects: whatever does not exist exactly once.
         changed_answers: answers that one execution of their key does not explain.
         stuck: keys without a final answer, and operations that are not finished.
-        went_wrong: how often what went wrong on purpose.
+        went_wrong: what went wrong on purpose, and how often.
     """
 
     keys: int
@@ -65,13 +65,13 @@ class Account:
 
     @property
     def violations(self) -> list[str]:
-        """All that must not have happened."""
+        """Everything that must not happen."""
         return self.duplicate_effects + self.changed_answers + self.stuck
 
 
 @dataclass(frozen=True)
 class _World:
-    """What a run happens in: a stack, faults in its workers, and proxies in front of what they call."""
+    """Where a run takes place: a stack, faults in its workers, and proxies in front of what they call."""
 
     stack: Stack
     faults: Faults
@@ -86,13 +86,13 @@ class _World:
 
 
 def run(home: Path, *, seconds: float, seed: int, progress: Callable[[str], None]) -> Account:
-    """Deploy a stack, let chaos reign over it, let it come to rest, and draw up the account.
+    """Deploy a stack, let chaos reign over it, let it come to rest, and take stock.
 
     Args:
         home: a directory for the cloud, the faults and the history.
         seconds: how long clients begin new operations.
-        seed: what decides what is sent, and how often what goes wrong; when it does, nobody decides.
-        progress: told now and then how far it is.
+        seed: decides what is sent and how often things go wrong; the moments are left to chance.
+        progress: called now and then with how far the run has got.
 
     Raises:
         ToolError: if the stack cannot be deployed.
@@ -138,7 +138,7 @@ def _world(home: Path, random: Random) -> Iterator[_World]:
             "PYTHONPATH": f"{faults.environment['PYTHONPATH']}{os.pathsep}{_INJECTED}",
             "INJECTED": f"{faults.environment['INJECTED']} skew",
             "AWS_ENDPOINT_URL_DYNAMODB": cleanup.enter_context(dynamodb.serving(_HOST, port)),
-            # Two workers then differ by as much as the policy allows for, at most.
+            # Two workers then differ by at most what the settings allow.
             "CLOCK_SKEW_SECONDS": str(Settings().clock_skew / 2),
         }
         running = local_stack.running(home / "cloud", port=port, parameters=parameters, environment=environment)
@@ -147,13 +147,13 @@ def _world(home: Path, random: Random) -> Iterator[_World]:
 
 @contextmanager
 def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
-    """Every now and then kill a worker, or let DynamoDB or MyFunnelAPI be down for a while; yields how often."""
+    """Now and then, kill a worker or take DynamoDB or MyFunnelAPI down for a while; yields the counts."""
     troubles = Counter({"workers killed": 0})
     over = threading.Event()
 
     def reign() -> None:
         while not over.wait(random.uniform(*_SECONDS_BETWEEN_TROUBLES)):
-            # Of two workers that are killed, one service is down.
+            # Two workers are killed for each outage of a service.
             down = random.choice([world.dynamodb, world.myfunnel, None, None, None, None])
             if down is None:
                 troubles["workers killed"] += kill_one(world.stack, world.faults, random)
@@ -174,7 +174,7 @@ def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
 def _caused(world: _World) -> dict[str, int]:
     met = counts(world.faults)
     return {
-        "calls cut short by a kill": met["kill"],
+        "calls cut off by a kill": met["kill"],
         "functions timed out": met["delay"],
         "calls lost or refused": met["lose"] + met["refuse"],
         "connections cut": world.dynamodb.cuts + world.myfunnel.cuts,
@@ -194,7 +194,7 @@ def _unfinished(stack: Stack) -> list[Record]:
 
 
 def _not_exactly_one(stack: Stack, rivals: Iterable[Rivals]) -> list[str]:
-    """Whatever there is none of, or two."""
+    """Whatever does not exist, or exists more than once."""
     keys: dict[str, list[str]] = {PROVISION: [], campaigns.PATH: []}
     for one, _ in rivals:
         keys[one.path].append(one.key)

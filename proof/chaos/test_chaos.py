@@ -1,4 +1,4 @@
-"""A hundred campaigns, eight at a time, while every two seconds a random worker is killed."""
+"""A hundred campaigns, eight at a time, while a random worker is killed every two seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEED = 20260101
 
 
 class Killer:
-    """Kills random workers, if they have come as far as to begin an operation."""
+    """Kills random workers that have begun an operation."""
 
     def __init__(self, stack: Stack, faults: Faults) -> None:
         self._stack = stack
@@ -57,21 +57,21 @@ class Killer:
 
 @pytest.fixture
 def services(stack: Stack) -> Iterator[Services]:
-    """Services, MyFunnelAPI so slow that kills hit before its effect as well as between the effect and the answer."""
+    """Services; MyFunnelAPI is so slow that kills hit both before its effect and between the effect and the answer."""
     services = Services(stack)
     services.myfunnel.expect(Fault(times=None, delay=0.8, linger=0.8))
     yield services
     services.myfunnel.behave()
 
 
-def test_workers_die_and_every_campaign_ends_as_one(
+def test_workers_die_and_every_campaign_exists_once(
     stack: Stack, faults: Faults, alice: Client, services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Given a killer
     killer = Killer(stack, faults)
     campaigns = [Campaign() for _ in range(CAMPAIGNS)]
 
-    # When every other client retries, and the others never come back once the operation has begun
+    # When half of the clients retry, and the others never come back once the operation has begun
     with capsys.disabled(), killer.at_work(), ThreadPoolExecutor(AT_ONCE) as pool:
         print()
         clients = [_persistent, _vanishing] * (CAMPAIGNS // 2)
@@ -80,12 +80,12 @@ def test_workers_die_and_every_campaign_ends_as_one(
             future.result()
             if done % 10 == 0:
                 print(f"    {done} of {CAMPAIGNS} campaigns sent, {killer.kills} workers killed", flush=True)
-    # One kill for each attempt of the last campaign would only show that recovery parks it in the end.
+    # If kills went on for every attempt of the last campaign, recovery would only park it in the end.
     with capsys.disabled():
         _recover_until_done(stack, services, campaigns)
         print(f"    {CAMPAIGNS} campaigns done, {killer.kills} workers killed", flush=True)
 
-    # Then there is one of each, nothing is stuck, and every client that comes back gets the answer of its campaign
+    # Then each exists once, nothing is stuck, and every client that comes back gets the answer of its campaign
     assert killer.kills >= 5
     funnels = services.myfunnel.funnels()
     for campaign in campaigns:

@@ -1,4 +1,4 @@
-"""The proxy cuts what it is told to cut, and nothing else."""
+"""The proxy cuts the connections that it is told to cut, and no others."""
 
 from __future__ import annotations
 

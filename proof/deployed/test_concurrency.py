@@ -12,22 +12,22 @@ from idempotency.request import record_id
 from proof.conftest import Report
 from tests.e2e.faults import Faults
 from tests.e2e.targets import PROBE, LocalCloud
-from tests.e2e.test_concurrency import HOLD, assert_one_run, assert_one_server, at_once
+from tests.e2e.test_concurrency import WAIT, assert_one_run, assert_one_server, at_once
 from tools.local.stack import Stack
 
 THREADS = 30
-HOLDERS = 40
+WAITERS = 40
 WARM_UP_SECONDS = 120
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm_workers(local_cloud: LocalCloud) -> None:
-    """As many warm workers as there will be requests: none shall wait for its worker to start."""
-    assert local_cloud.get("/v1/servers/none").status == 404, "now the gateway knows the token"
+    """As many warm workers as there will be requests, so that none has to wait for its worker to start."""
+    assert local_cloud.get("/v1/servers/none").status == 404, "the gateway should know the token by now"
     deadline = time.monotonic() + WARM_UP_SECONDS
     while any(
         answer.status != 201
-        for answer in at_once(HOLDERS, lambda _: local_cloud.probe(str(uuid4()), "answer", seconds=2))
+        for answer in at_once(WAITERS, lambda _: local_cloud.probe(str(uuid4()), "answer", seconds=2))
     ):
         assert time.monotonic() < deadline
 
@@ -36,23 +36,23 @@ def test_30_threads_and_one_key_provision_one_server(local_cloud: LocalCloud, st
     assert_one_server(THREADS, key, local_cloud, stack)
 
 
-def test_40_held_duplicates_get_the_bytes_of_one_run(
+def test_40_waiting_duplicates_get_the_bytes_of_one_run(
     local_cloud: LocalCloud, faults: Faults, key: str, report: Report
 ) -> None:
-    # When they ask to be held while the operation runs for two seconds
-    answers = at_once(HOLDERS, lambda _: local_cloud.probe(key, "answer", seconds=2, headers=HOLD))
+    # When they ask to wait while the operation runs for two seconds
+    answers = at_once(WAITERS, lambda _: local_cloud.probe(key, "answer", seconds=2, headers=WAIT))
 
     # Then all get the answer of one run
     run = assert_one_run(answers)
-    held = [answer for answer in answers if "preference-applied" in answer.headers]
-    assert Counter(answer.status for answer in answers) == {201: HOLDERS}
+    waited = [answer for answer in answers if "preference-applied" in answer.headers]
+    assert Counter(answer.status for answer in answers) == {201: WAITERS}
     assert run.json["attempt"] == 1
-    assert len(held) == HOLDERS - 1
-    assert {answer.headers["preference-applied"][0] for answer in held} == {"wait=20"}
+    assert len(waited) == WAITERS - 1
+    assert {answer.headers["preference-applied"][0] for answer in waited} == {"wait=20"}
 
-    # And each has looked at the record a few times only
+    # And each has looked at the record only a few times
     calls = Counter(faults.calls(record_id("id:alice", "POST", PROBE, key)))
-    reads = calls["dynamodb.GetItem"] / len(held)
-    report(f"a duplicate held for 2 s reads its record {reads:.1f} times, and writes it once")
-    assert calls["dynamodb.PutItem"] == HOLDERS
+    reads = calls["dynamodb.GetItem"] / len(waited)
+    report(f"a duplicate that waits for 2 s reads its record {reads:.1f} times, and writes it once")
+    assert calls["dynamodb.PutItem"] == WAITERS
     assert 1 <= reads <= 8

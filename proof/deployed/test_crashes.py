@@ -26,7 +26,7 @@ AT_ONCE = 8
 RECOVERIES_AT_ONCE = 4
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
 NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
-# What a worker does once and remembers: only its first campaign has such a call.
+# A worker makes this call once and remembers the answer, so that only its first campaign has it.
 SECRET = "secrets-manager.GetSecretValue"
 
 
@@ -36,8 +36,8 @@ class Case:
 
     Args:
         call: the call.
-        number: the how manieth of this name.
-        when: on which side of it.
+        number: which of the calls with this name, from 1.
+        when: the side of the call: before, during or after.
     """
 
     call: str
@@ -46,7 +46,7 @@ class Case:
     campaign: Campaign = field(default_factory=Campaign)
 
     def kill(self, function: str = "") -> Rule:
-        """The kill, of any function's worker or of one's."""
+        """The rule that kills a worker, of any function or of this one."""
         return Rule(self.call, self.number, self.when, "kill", function=function)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def cases(stack: Stack, faults: Faults, alice: Client) -> list[Case]:
     return list(_each_side(calls))
 
 
-def test_killed_anywhere_and_retried_a_campaign_ends_as_one(
+def test_killed_anywhere_and_retried_a_campaign_exists_once(
     cases: list[Case], faults: Faults, stack: Stack, services: Services, alice: Client
 ) -> None:
     # Given a kill at one boundary for each campaign
@@ -87,27 +87,27 @@ def test_killed_anywhere_and_retried_a_campaign_ends_as_one(
     # When their clients retry until they have an answer
     answers = _at_once(lambda case: case.campaign.post_until_done(alice), cases)
 
-    # Then each has one of each, and an answer that stays
+    # Then each campaign has one of everything, and an answer that stays the same
     for case, answer in zip(cases, answers, strict=True):
         assert faults.met(case.campaign.record_id) == [case.call], case
         assert answer.status == 201, (case, answer)
         _assert_one(case, answer, services, alice)
 
 
-def test_killed_anywhere_and_never_retried_a_campaign_ends_as_one(
+def test_killed_anywhere_and_never_retried_a_campaign_exists_once(
     cases: list[Case], faults: Faults, stack: Stack, services: Services, alice: Client
 ) -> None:
-    # Given a kill at one boundary for each campaign, and another if recovery gets there
+    # Given a kill at one boundary for each campaign, and one more if recovery gets there
     for case in cases:
         functions = (stack.function_name, stack.recovery_function_name)
         faults.expect(case.campaign.record_id, [case.kill(function) for function in functions])
 
-    # When their clients send them once and are never heard of again
+    # When their clients send them once, and never come back
     _send_once(cases, stack, alice)
     begun = {case: services.record(case.campaign) is not None for case in cases}
     _recover_until_done(stack, services, [case for case in cases if begun[case]])
 
-    # Then each that had begun has one of each, and a late client gets the answer; another had no effect at all
+    # Then each that had begun has one of everything, and a late client gets the answer; the others had no effect
     for case in cases:
         assert faults.met(case.campaign.record_id)[0] == case.call, case
         assert begun[case] or (case.call, case.number) == ("dynamodb.PutItem", 1), case
@@ -165,6 +165,6 @@ def _recover_until_done(stack: Stack, services: Services, cases: list[Case]) -> 
 
 def _renew_workers(stack: Stack, client: Client) -> None:
     kill_workers(stack.cloud_pid, stack.function_name)
-    # The cloud may notice only now.
+    # The cloud may notice only at the next request.
     while client.get(f"{PATH}/none").status != 404:
         pass

@@ -1,4 +1,4 @@
-"""Servers of the deployed stack, when the worker dies on any side of what it calls, up to the completion."""
+"""Servers of the deployed stack, when the worker dies before, during or after a call, up to the completion."""
 
 from __future__ import annotations
 

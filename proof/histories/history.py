@@ -1,7 +1,7 @@
-"""Histories: what clients sent and were answered, and whether one execution of each key explains all of it.
+"""Histories: what clients sent and what they were answered, and whether one execution per key explains all of it.
 
-A history is a file of JSON lines, one an `Exchange`. For each key the checker looks for a request that was carried out,
-once, and a moment of its completion, such that every answer is what the published specification says of it:
+A history is a file of JSON lines, one per `Exchange`. For each key, the checker looks for one request that was carried
+out, and a moment at which it completed, such that every answer agrees with the published specification:
 
     sent ─────────── answered                  409 in-progress: sent before the completion
              sent ──────────── answered        the operation's own response: answered after the completion
@@ -29,24 +29,24 @@ NO_ANSWER = "no answer"
 FINAL = "final"
 KEY_REUSED = "key-reused"
 _PROBLEM = "application/problem+json"
-# What says nothing of the operation: it was refused before, or nobody knows.
+# These say nothing about the operation: the request was refused before, or nobody knows.
 _NEUTRAL = frozenset({"unavailable", "too-many-requests", "unauthorized", "forbidden", "gateway-error"})
 _BEFORE_COMPLETION = frozenset({"in-progress", "internal-error"})
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request, and what came of it.
+    """A request and its answer.
 
     Args:
         principal: who sent it.
-        path: where to.
+        path: the path that it was sent to.
         key: the idempotency key.
-        body: the request's body; another body is another request.
-        sent: when, in seconds.
-        answered: when the answer, or the end of the connection, was seen.
-        outcome: `FINAL` for the operation's own response, `NO_ANSWER`, or the type of the problem, as `KEY_REUSED`.
-        replayed: whether the answer says that it is an earlier run's.
+        body: the request's body; a different body makes a different request.
+        sent: when it was sent, in seconds.
+        answered: when the client saw the answer, or the end of the connection.
+        outcome: `FINAL` for the operation's own response, `NO_ANSWER`, or the problem's type, such as `KEY_REUSED`.
+        replayed: whether the answer says that an earlier request ran the operation.
         digest: SHA-256 of the answer's status, kept headers and body.
     """
 
@@ -65,10 +65,10 @@ class Exchange:
 
 
 class History:
-    """Writes a history; its clients may be threads.
+    """Writes a history; several threads may use it.
 
     Args:
-        file: where to.
+        file: the file to write to.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -94,12 +94,12 @@ def load(path: Path) -> list[Exchange]:
 
 
 def now() -> float:
-    """The time of a history."""
+    """The current time, on the clock of histories."""
     return time.monotonic()
 
 
 def outcome(answer: Answer) -> str:
-    """What an answer says of the operation."""
+    """What an answer says about the operation."""
     if answer.headers.get("content-type") != [_PROBLEM]:
         return FINAL if answer.status < 500 else "unavailable"
     slug = answer.json["type"].rpartition("#")[2]
@@ -107,15 +107,15 @@ def outcome(answer: Answer) -> str:
 
 
 def digest(answer: Answer) -> str:
-    """What must be the same in every answer to a key."""
+    """Digest of what must be the same in every answer to a key."""
     kept = {name: values for name, values in sorted(answer.headers.items()) if name in KEPT_HEADERS}
     return sha256(json.dumps([answer.status, kept]).encode() + answer.body).hexdigest()
 
 
 def check(exchanges: Iterable[Exchange]) -> list[str]:
-    """Find what no single execution of each key explains; nothing, if all is well.
+    """Find what cannot be explained by one execution per key; nothing, if all is well.
 
-    No two operations answer alike, as long as each answer names what it made: an answer to two keys is one too many.
+    Each answer names what was made, so no two operations answer alike: the same answer to two keys is one too many.
     """
     keys: dict[tuple[str, str, str], list[Exchange]] = defaultdict(list)
     for exchange in exchanges:
@@ -131,23 +131,23 @@ def check(exchanges: Iterable[Exchange]) -> list[str]:
 
 
 def _unexplained(exchanges: Sequence[Exchange]) -> list[str]:
-    """Why no request of a key can have been the one that was carried out: the reasons against the best of them."""
+    """Why no request of a key can have been the one that was carried out: the reasons against the best candidate."""
     return min((_against(body, exchanges) for body in {exchange.body for exchange in exchanges}), key=len)
 
 
 def _against(carried_out: str, exchanges: Sequence[Exchange]) -> list[str]:
-    """What contradicts that the request with this body was carried out, once."""
+    """What contradicts that the request with this body was carried out once."""
     same = [exchange for exchange in exchanges if exchange.body == carried_out]
     finals = [exchange for exchange in exchanges if exchange.outcome == FINAL]
     runs = [exchange for exchange in finals if not exchange.replayed]
     earlier = [exchange for exchange in exchanges if exchange.outcome in _BEFORE_COMPLETION]
     reused = [exchange for exchange in exchanges if exchange.outcome == KEY_REUSED]
-    reasons = [f"answered, though it is another request: {e}" for e in finals + earlier if e not in same]
-    reasons += [f"refused as another request, though it is the same: {e}" for e in reused if e in same]
-    reasons += [f"another answer than the first: {e}" for e in finals if e.digest != finals[0].digest]
-    reasons += [f"run once more: {e}" for e in runs[1:]]
+    reasons = [f"answered, though it is a different request: {e}" for e in finals + earlier if e not in same]
+    reasons += [f"refused as a different request, though it is the same: {e}" for e in reused if e in same]
+    reasons += [f"different from the first answer: {e}" for e in finals if e.digest != finals[0].digest]
+    reasons += [f"run again: {e}" for e in runs[1:]]
     reasons += [
-        f"nobody can have sent it before: {e}"
+        f"nobody can have sent the request before: {e}"
         for e in [e for e in finals if e.replayed] + [e for e in earlier if e.outcome == "in-progress"] + reused
         if not any(other.sent < e.answered for other in same if other is not e)
     ]

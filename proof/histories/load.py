@@ -23,11 +23,11 @@ class Request:
     """What a client sends.
 
     Args:
-        principal: whose token it has.
-        path: where to.
+        principal: the principal of its token.
+        path: the path to send it to.
         key: the idempotency key.
         body: the body.
-        wait: seconds for which it prefers to be held; 0 for none.
+        wait: seconds for which it asks to wait for the first request; 0 for none.
         patience: seconds after which it hangs up.
     """
 
@@ -40,12 +40,12 @@ class Request:
 
 
 def new_key(random: Random) -> str:
-    """A key that the seed decides."""
+    """A random key, the same for the same seed."""
     return str(UUID(int=random.getrandbits(128), version=4))
 
 
 def duplicates(request: Request, other: Request, random: Random) -> Iterator[Request]:
-    """What clients send under one key: a request some times, now and then held, given up, or another one instead."""
+    """What clients send under one key: a request several times; some wait, hang up, or send another body instead."""
     for _ in range(random.randint(2, 6)):
         yield replace(
             other if random.random() < 0.15 else request,
@@ -59,7 +59,7 @@ class Load:
 
     Args:
         target: the target.
-        history: where all that they send and are answered is written.
+        history: where everything that they send, and every answer, is written.
     """
 
     def __init__(self, target: Remote, history: History) -> None:
@@ -67,7 +67,7 @@ class Load:
         self._history = history
 
     def send_all(self, requests: list[Request], threads: int) -> None:
-        """Send each once, in this order, so many at a time."""
+        """Send each once, in this order, up to this many at a time."""
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(self.send, requests))
 
@@ -81,7 +81,7 @@ class Load:
         return answer
 
     def send_until_settled(self, request: Request, within: float) -> Answer | None:
-        """Send as often as it takes; None if there is neither a final answer nor a 422 within so many seconds."""
+        """Send until there is a final answer or a 422; None if there is neither within this many seconds."""
         deadline = now() + within
         while now() < deadline:
             answer = self.send(request)

@@ -1,4 +1,4 @@
-"""A load of duplicates on the deployed stack, whose history one execution of each key explains."""
+"""A load of duplicates on the deployed stack; one execution per key explains its history."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ATTEMPTS = [["answer"], ["answer"], ["retry", "answer"], ["fail", "retry", "answ
 
 
 def server(random: Random) -> tuple[str, str, str]:
-    """A path, and two bodies that are not the same request."""
+    """A path, and two bodies that make different requests."""
     sizes = random.sample(["small", "medium", "large"], 2)
     large, small = (json.dumps({"region": "eu-west", "size": size}) for size in sizes)
     return PROVISION, large, small
 
 
 def probe(random: Random) -> tuple[str, str, str]:
-    """The same, of an operation that takes its time and may fail."""
+    """The same for an operation that takes some time and may fail."""
     body = {"attempts": random.choice(ATTEMPTS), "seconds": random.choice([0, 0.2, 0.6])}
     return PROBE, json.dumps(body), json.dumps({**body, "size": 17})
 
@@ -54,14 +54,14 @@ def test_one_execution_of_each_key_explains_every_answer(
             rivals.append((one, other))
             requests += duplicates(one, other, random)
 
-    # When they are done, and of each key one client of each body has retried until it knows which of them is served
+    # When they are done, and for each key and body, one client has retried until it knows whether it is served
     with history.recording(tmp_path / "history.jsonl") as recorded:
         load = Load(local_cloud, recorded)
         load.send_all(requests, THREADS)
         with ThreadPoolExecutor(THREADS) as pool:
             settled = list(pool.map(lambda two: [load.send_until_settled(one, within=90) for one in two], rivals))
 
-    # Then it is one of them, and one execution explains all that anybody was answered
+    # Then one of the two bodies is served, and one execution explains every answer
     exchanges = history.load(tmp_path / "history.jsonl")
     counts = Counter(exchange.outcome for exchange in exchanges)
     report(f"history of {len(exchanges)} requests under {len(rivals)} keys: {dict(counts)}")

@@ -1,4 +1,4 @@
-"""The checker of histories finds what is wrong with each of these, and nothing where nothing is."""
+"""The checker of histories finds what is wrong with each of these, and nothing if nothing is wrong."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,23 +42,23 @@ GOOD = {
 }
 
 BAD = {
-    "two runs": ([RUN, exchange(3, 4)], "run once more"),
-    "another answer": ([RUN, replace(REPLAY, digest="second")], "another answer than the first"),
+    "two runs": ([RUN, exchange(3, 4)], "run again"),
+    "another answer": ([RUN, replace(REPLAY, digest="second")], "different from the first answer"),
     "in progress after the answer": ([RUN, exchange(3, 4, "in-progress")], "not completed after its answer was seen"),
     "a failure after the answer": ([RUN, exchange(3, 4, "internal-error")], "not completed after its answer was seen"),
     "a run after a replay": ([exchange(0, 1, NO_ANSWER), REPLAY, exchange(5, 6)], "not completed after its answer"),
-    "a replay of nothing": ([REPLAY], "nobody can have sent it before"),
-    "a replay before the run was sent": ([exchange(5, 6), REPLAY], "nobody can have sent it before"),
-    "in progress of nothing": ([exchange(0, 1, "in-progress")], "nobody can have sent it before"),
-    "another body is answered": ([RUN, replace(REPLAY, body=OTHER_BODY)], "answered, though it is another request"),
+    "a replay without a first request": ([REPLAY], "nobody can have sent the request before"),
+    "a replay before the run was sent": ([exchange(5, 6), REPLAY], "nobody can have sent the request before"),
+    "in progress without a first request": ([exchange(0, 1, "in-progress")], "nobody can have sent the request before"),
+    "another body is answered": ([RUN, replace(REPLAY, body=OTHER_BODY)], "answered, though it is a different request"),
     "another body waits": (
         [RUN, exchange(0, 1, "in-progress", body=OTHER_BODY)],
-        "answered, though it is another request",
+        "answered, though it is a different request",
     ),
-    "the same body is refused": ([RUN, exchange(3, 4, "key-reused")], "refused as another request"),
-    "refused as other than a later one": (
+    "the same body is refused": ([RUN, exchange(3, 4, "key-reused")], "refused as a different request"),
+    "refused as different from a later one": (
         [exchange(0, 1, "key-reused", body=OTHER_BODY), exchange(2, 3)],
-        "nobody can have sent it before",
+        "nobody can have sent the request before",
     ),
     "one answer to two keys": ([RUN, exchange(0, 2, key="other")], "one answer to several keys"),
     "one answer to two principals": ([RUN, exchange(0, 2, principal="bob")], "one answer to several keys"),

@@ -1,1 +1,1 @@
-"""The tests are tested."""
+"""Tests of the tests."""

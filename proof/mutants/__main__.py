@@ -1,10 +1,10 @@
-"""Mutation testing: every condition, fence and comparison of src/idempotency, removed, must fail a test.
+"""Mutation testing: if any condition, fence or comparison of src/idempotency is removed, a test must fail.
 
     python -m proof.mutants [--only store.py] [--every 3] [--all]
 
-Prints each mutant that no test failed under, and the score. One under which tests only hang, even when it is tried
-alone and with patience, has timed out: it is counted apart, and not as killed. Exits with 1 if a mutant survives for
-which `SURVIVORS` has no reason.
+Prints each mutant under which no test failed, and the score. A mutant under which tests only hang, even when it is
+tried alone and with more time, has timed out: it is counted apart, and not as killed. Exits with 1 if a mutant survives
+for which `SURVIVORS` has no reason.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from tools.setup import ROOT
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Take one condition out at a time, and see that a test fails.")
-    parser.add_argument("--only", default="", help="a module's name")
-    parser.add_argument("--every", type=int, default=1, help="try one of so many (default: 1)")
-    parser.add_argument("--all", action="store_true", help="try those too that are known to survive")
+    parser = argparse.ArgumentParser(description="Remove one condition at a time, and see that a test fails.")
+    parser.add_argument("--only", default="", help="the name of a module")
+    parser.add_argument("--every", type=int, default=1, help="try every Nth mutant (default: 1)")
+    parser.add_argument("--all", action="store_true", help="also try those that are known to survive")
     arguments = parser.parse_args()
     made = [
         mutant
         for path in sorted((ROOT / PACKAGE).glob("*.py"))
-        if arguments.only in path.name and path.name != "testing.py"  # a harness for tests, no part of the engine
+        if arguments.only in path.name and path.name != "testing.py"  # a harness for tests, not part of the engine
         for mutant in mutants(path)
     ][:: arguments.every]
     tried = [mutant for mutant in made if arguments.all or mutant.name not in SURVIVORS]
     started = time.monotonic()
     with dynamodb_local.running() as server:
-        os.environ[ENDPOINT] = server.endpoint_url  # one for all processes: to start it takes longer than most tests
+        os.environ[ENDPOINT] = server.endpoint_url  # one for all processes: starting it takes longer than most tests
         judged = list(_judge(tried, survey()))
     counts = Counter(verdict for _, verdict in judged)
     unknown = [mutant for mutant, verdict in judged if verdict is Verdict.SURVIVED and mutant.name not in SURVIVORS]
     known = len(made) - len(tried) + counts[Verdict.SURVIVED] - len(unknown)
     minutes = (time.monotonic() - started) / 60
     print(
-        f"{counts[Verdict.KILLED]} of {len(made)} mutants killed, {known} known to be no different,"
+        f"{counts[Verdict.KILLED]} of {len(made)} mutants killed, {known} known to make no difference,"
         f" {counts[Verdict.TIMED_OUT]} timed out, {len(unknown)} survived, {minutes:.1f} minutes"
     )
     return 1 if unknown else 0

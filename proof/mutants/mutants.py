@@ -1,4 +1,4 @@
-"""Mutants of src/idempotency: each condition, fence and comparison removed, one at a time.
+"""Mutants of src/idempotency: its conditions, fences and comparisons, removed one at a time.
 
 Python is mutated as a syntax tree: an operand of `and`/`or` dropped, a condition taken as always or never true, a
 comparison's boundary moved. DynamoDB's condition expressions are text, and lose one clause at a time.
@@ -31,15 +31,15 @@ _UPDATE = re.compile(r"\bSET\b|^\W*,")
 
 @dataclass(frozen=True)
 class Mutant:
-    """One module with one thing taken out.
+    """A module with one condition removed or changed.
 
     Args:
         path: the module.
         place: the function or the constant that it is in.
-        lines: where.
-        before: what stood there.
-        after: what stands there now.
-        source: the whole module.
+        lines: the lines that it is on.
+        before: the original text.
+        after: the text that replaces it.
+        source: the text of the whole module.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What it is called in reports: it has no line number, so that it survives edits elsewhere."""
+        """Its name in reports: without a line number, so that it survives edits elsewhere."""
         return " ".join(f"{self.path.name} {self.place}: {self.before} → {self.after}".split())
 
 
@@ -59,7 +59,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
     """Every mutant of a module."""
     source = path.read_text()
     tree = ast.parse(source)
-    # An inner function comes after the one that it is in.
+    # An inner function comes after the one that contains it.
     places = {line: node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for line in _lines(node)}
     for node in ast.walk(tree):
         for before, after in _changes(node):
@@ -99,7 +99,7 @@ def _clauses(path: Path, source: str, node: ast.Assign) -> Iterator[Mutant]:
     if _UPDATE.search(text):
         return
     for clause in _CLAUSE.finditer(text):
-        # The same names, whatever holds of the item: DynamoDB refuses values that no expression mentions.
+        # The names stay, whatever is true of the item: DynamoDB refuses values that no expression mentions.
         for word, operator in (("true", "OR"), ("false", "AND")):
             changed = f"{text[: clause.start()]}({clause[0]} {operator} NOT {clause[0]}){text[clause.end() :]}"
             name = ast.unparse(node.targets[0])

@@ -1,7 +1,7 @@
-"""The tests in a process of their own, as often as there are mutants.
+"""Runs the tests once per mutant, each time in a process of their own.
 
-Every process is a fork of one that has imported the packages already, but none of the project's code: most of the time
-that a single test takes is otherwise spent there.
+Every process is a fork of one that has already imported the packages, but none of the project's code: otherwise, a
+single test would spend most of its time on imports.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from proof.mutants.mutants import Mutant
 from tools.errors import ToolError
 
 PACKAGE = "src/idempotency"
-# By how coverage has to follow them.
+# Grouped by the kind of concurrency that coverage has to follow.
 _TESTS = {
     ("tests/unit", "tests/tools", "tests/integration"): "thread",
     ("proof/explorer/test_invariants.py",): "greenlet",
 }
-# They start tests anew in another process, which would not meet the mutant.
+# These start tests in another process, which would not see the mutant.
 _LEFT_OUT = ("tests/unit/test_walk.py", "proof/mutants/test_mutation.py")
 _FEW = 30
 _COLLECTING_SECONDS = 5
 _HANGS = 2
-"""Tests that may hang under a mutant before the others are not tried any more."""
-# Passed, failed; a test module, or a conftest.py, could not even be imported.
+"""How many tests may hang under a mutant before the remaining ones are skipped."""
+# Passed; failed; or a test module or a conftest.py could not even be imported.
 _VERDICTS = {
     pytest.ExitCode.OK,
     pytest.ExitCode.TESTS_FAILED,
@@ -81,15 +81,15 @@ class Limit:
     """How long a test may take under a mutant.
 
     Args:
-        seconds: in any case.
-        times: and so many times as long as on the code as it is.
+        seconds: the time that every test may take.
+        times: how many times its usual time a test may take on top of that.
     """
 
     seconds: float
     times: float
 
     def of(self, usual: float) -> float:
-        """The limit, in seconds, for a test that usually takes so many."""
+        """The limit, in seconds, for a test that usually takes this many."""
         return self.seconds + self.times * usual
 
 
@@ -102,8 +102,9 @@ class Survey:
     """Which tests run which lines of the package.
 
     Args:
-        tests: by module and line, the tests' ids.
-        seconds: by test, how long it takes.
+        tests: module → line → ids of the tests that run it.
+        seconds: test → how long it takes.
+        kills: test → how many mutants it has killed.
     """
 
     tests: Mapping[Path, Mapping[int, Sequence[str]]]
@@ -118,10 +119,10 @@ class Survey:
 
 
 def survey() -> Survey:
-    """Run every test once, on the code as it is, however long it takes.
+    """Run every test once, on the unchanged code, however long it takes.
 
     Raises:
-        ToolError: if one fails, or has a name that does not lead to it.
+        ToolError: if one fails, or pytest cannot find it by its name.
     """
     tests: defaultdict[Path, defaultdict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     seconds: dict[str, float] = {}
@@ -129,7 +130,7 @@ def survey() -> Survey:
         answers = pool.map(lambda part: _in_a_fork(_survey, *part), _TESTS.items())
         for paths, (told, _) in zip(_TESTS, answers, strict=True):
             if not told:
-                raise ToolError(f"{' '.join(paths)}: a test fails on the code as it is")
+                raise ToolError(f"{' '.join(paths)}: a test fails on the unchanged code")
             [(lines_of, seconds_of)] = told
             seconds |= seconds_of
             for path, lines in lines_of.items():
@@ -144,19 +145,18 @@ def survey() -> Survey:
 
 
 def judge(tried: Sequence[Mutant], found: Survey, first: Limit = FIRST, alone: Limit = ALONE) -> Iterator[Judgement]:
-    """Say of each mutant what became of it: at first of several at a time, then of those that took too long.
+    """Say what became of each mutant: first several at a time, then one by one those that took too long.
 
-    How much else the machine has to do must not decide: a mutant that took too long is tried again when no other is,
-    and has more time then.
+    How busy the machine is must not decide: a mutant that took too long is tried again on its own, with more time.
 
     Args:
         tried: the mutants.
         found: which tests run their lines.
         first: how long a test may take while others run.
-        alone: how long it may take then.
+        alone: how long a test may take on its own.
 
     Raises:
-        ToolError: if pytest could not tell.
+        ToolError: if pytest ends without a verdict.
     """
     late = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -171,7 +171,7 @@ def judge(tried: Sequence[Mutant], found: Survey, first: Limit = FIRST, alone: L
 def _try(mutant: Mutant, found: Survey, limit: Limit) -> Verdict:
     """Run the tests that run a mutant's lines, until one fails; one that hangs is left out from then on."""
     tests, hung = found.of(mutant), 0
-    # Few tests are quickly collected, and most mutants do not survive them.
+    # A few tests are collected quickly, and most mutants do not survive them.
     for some in (tests[:_FEW], tests[_FEW:]):
         left = some
         while left and hung < _HANGS:
@@ -185,7 +185,7 @@ def _try(mutant: Mutant, found: Survey, limit: Limit) -> Verdict:
 
 @dataclass(frozen=True)
 class _Run:
-    """What came of some tests.
+    """How some tests ended.
 
     Args:
         begun: the tests that began.
@@ -213,7 +213,7 @@ def _run(mutant: Mutant, tests: Sequence[str], found: Survey, limit: Limit) -> _
 
 
 def _in_a_fork(task: Callable[..., None], *arguments: Any) -> tuple[list[Any], int | None]:
-    """All that a task tells, in a process of its own, and the exit code of that."""
+    """Run a task in a process of its own; everything that it sends, and its exit code."""
     receiver, sender = _forks.Pipe(duplex=False)
     process = _forks.Process(target=_end_after, args=(task, sender, *arguments))
     process.start()
@@ -234,7 +234,7 @@ def _end_after(task: Callable[..., None], *arguments: Any) -> None:
 def _try_in_fork(
     sender: Connection, mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float], limit: Limit
 ) -> None:
-    gc.freeze()  # pytest collects garbage at its end, and what is shared with the other processes is none
+    gc.freeze()  # pytest collects garbage at its end, but what is shared with other processes is not garbage
     original = SourceFileLoader.get_code
 
     def get_code(self: Any, fullname: str) -> CodeType | None:
@@ -248,7 +248,7 @@ def _try_in_fork(
 
 
 class _Impatient:
-    """A plugin of pytest's that tells which tests begin and which fail, and ends the process if one takes too long."""
+    """A pytest plugin that tells which tests begin and which fail, and ends the process if one takes too long."""
 
     def __init__(self, sender: Connection, seconds: Mapping[str, float], limit: Limit) -> None:
         self._sender = sender
@@ -268,7 +268,7 @@ class _Impatient:
 
 
 def _survey(sender: Connection, paths: Sequence[str], concurrency: str) -> None:
-    import coverage  # noqa: PLC0415 - a tracer has no place in the processes that try mutants
+    import coverage  # noqa: PLC0415 - the processes that try mutants need no tracer
 
     tracer = coverage.Coverage(data_file=None, source=[PACKAGE], concurrency=concurrency, config_file=False)
     watch = _Watch(tracer)
@@ -282,7 +282,7 @@ def _survey(sender: Connection, paths: Sequence[str], concurrency: str) -> None:
 
 
 class _Watch:
-    """A plugin of pytest's that tells coverage which test runs, and notes for how long."""
+    """A pytest plugin that tells coverage which test runs, and notes for how long."""
 
     def __init__(self, tracer: Any) -> None:
         self._tracer = tracer

@@ -1,4 +1,4 @@
-"""The mutants are those that they should be, and a test that fails kills one."""
+"""The mutants are what they should be, and a test that fails kills one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from proof.mutants.runs import PACKAGE, Limit, Survey, Verdict, judge
 from tests.events import KEY as EVENT_KEY
 from tools.setup import ROOT
 
-KEY = ROOT / PACKAGE / "key.py"
+KEY = ROOT / PACKAGE / "request.py"
 TEST = f"tests/unit/test_key.py::TestParse::test_reads_a_key[{EVENT_KEY}-{EVENT_KEY}]"
 
 
@@ -48,7 +48,7 @@ class TestMutants:
             'A = "attribute_not_exists(id) OR (#b < :c AND NOT #b < :c)"',
         }
 
-    def test_of_what_is_written_are_none(self, tmp_path: Path) -> None:
+    def test_of_update_expressions_do_not_exist(self, tmp_path: Path) -> None:
         assert changes(tmp_path / "module.py", 'A = "SET #b = :c"') == set()
 
 
@@ -76,7 +76,7 @@ class TestJudgement:
         assert list(judge([hanging], survey, Limit(1, 0), Limit(2, 0))) == [(hanging, Verdict.TIMED_OUT)]
         assert survey.kills.total() == 0
 
-    def test_is_killed_by_another_test_than_the_one_that_hangs(self, mutant: Mutant, survey: Survey) -> None:
+    def test_is_killed_by_a_test_other_than_the_one_that_hangs(self, mutant: Mutant, survey: Survey) -> None:
         once = "values == ['0'] or __import__('threading').Event().wait()"
         hanging = replace(mutant, source=begun_by(mutant, once))
         other = "tests/unit/test_key.py::TestParse::test_reads_a_key[0-0]"
@@ -86,18 +86,18 @@ class TestJudgement:
         assert list(both.kills) == [other]
 
     def test_is_killed_though_its_test_is_slow(self, mutant: Mutant, survey: Survey) -> None:
-        # Given a mutant under which the test takes longer than it may while others run
+        # Given a mutant under which the test takes longer than is allowed while others run
         slow = replace(mutant, source=begun_by(mutant, "__import__('time').sleep(3)"))
 
         # When it is tried again alone, after the others
         judged = list(judge([slow, mutant], survey, Limit(1.5, 0)))
 
-        # Then how slow it was decides nothing
+        # Then its slowness has decided nothing
         assert judged == [(mutant, Verdict.KILLED), (slow, Verdict.KILLED)]
 
 
 def begun_by(mutant: Mutant, statement: str) -> str:
-    """A mutant's module whose mutated function begins with a statement more."""
+    """The source of a mutant whose mutated function begins with one more statement."""
     lines = mutant.source.splitlines(keepends=True)
     line = mutant.lines[0] - 1
     indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]

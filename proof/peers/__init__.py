@@ -1,1 +1,1 @@
-"""Ours and its peers, measured in one run on the same DynamoDB Local. Run by ``make bench``."""
+"""This project and its peers, measured in one run on the same DynamoDB Local, by ``make bench``."""

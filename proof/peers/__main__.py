@@ -1,4 +1,4 @@
-"""Measure ours and its peers in one run: ``make bench``."""
+"""Measure this project and its peers in one run: ``make bench``."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _PAGE = ROOT / "docs" / "comparison.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m proof.peers", description="Compare with the peers.")
-    parser.add_argument("--rounds", type=int, default=40, help="rounds of the timing (default: 40)")
+    parser = argparse.ArgumentParser(prog="python -m proof.peers", description="Compare this project with its peers.")
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of timing (default: 40)")
     parser.add_argument("--starts", type=int, default=9, help="cold starts of each library (default: 9)")
-    parser.add_argument("--page", type=Path, default=_PAGE, help="page to write the tables to (default: docs/…)")
+    parser.add_argument("--page", type=Path, default=_PAGE, help="the page to write to (default: docs/…)")
     arguments = parser.parse_args()
     with dynamodb_local.running() as server, ExitStack() as stack:
         stages = [stack.enter_context(Stage(library, server.endpoint_url)) for library in _LIBRARIES]
@@ -78,25 +78,25 @@ def compare_capacity(stages: Sequence[Stage]) -> Table:
 
 
 def compare_times(stages: Sequence[Stage], rounds: int) -> Table:
-    """Time each kind of request, the libraries in turns."""
+    """Time each kind of request, under the libraries in turn."""
     workers = [stage.worker() for stage in stages]
     caching = [stage.worker(cache=True) for stage in stages]
-    costs.time_round(workers, caching)  # connections, imports inside of functions
+    costs.time_round(workers, caching)  # for connections, and imports inside functions
     measured = [costs.time_round(workers, caching) for _ in track(range(rounds), "CPU and latency", console=progress)]
     rows = []
     for kind in measured[0]:
         for name, figure in (("CPU", attrgetter("cpu")), ("latency", attrgetter("latency"))):
             rows.append([f"{kind}: {name}", *_show_ratios([[*map(figure, a_round[kind])] for a_round in measured])])
     note = (
-        f"Medians of {rounds} interleaved rounds: milliseconds of one request, and how many times the hand-written "
-        "one's of the same round. CPU is this process's; latency includes DynamoDB Local on the same cores, which "
-        "takes longer for a table with an index, as ours is; DynamoDB itself keeps indexes afterwards."
+        f"Medians of {rounds} interleaved rounds: milliseconds per request, and the ratio to the hand-written version "
+        "in the same round. CPU time is that of this process. Latency includes DynamoDB Local on the same cores, which "
+        "is slower for a table with an index, such as ours; DynamoDB itself updates indexes after it has answered."
     )
     return Table("CPU and latency", ["", *_NAMES], rows, note)
 
 
 def compare_starts(stages: Sequence[Stage], starts: int) -> Table:
-    """Start each library in new processes, in turns."""
+    """Start each library in new processes, in turn."""
     measured = [
         [costs.start(module.__name__, stage.site) for module, stage in zip(_MODULES, stages, strict=True)]
         for _ in track(range(starts), "cold starts", console=progress)
@@ -105,7 +105,7 @@ def compare_starts(stages: Sequence[Stage], starts: int) -> Table:
         ["Python started and library imported", *_show_ratios([[imported for imported, _ in row] for row in measured])],
         ["… and the first request answered", *_show_ratios([[answered for _, answered in row] for row in measured])],
     ]
-    note = f"Medians of {starts} new processes: CPU milliseconds, and how many times the hand-written one's."
+    note = f"Medians of {starts} new processes: CPU milliseconds, and the ratio to the hand-written version."
     return Table("Cold start", ["", *_NAMES], rows, note)
 
 
@@ -117,7 +117,7 @@ def _show_meter(meter: Meter | None) -> str:
 
 
 def _show_ratios(rounds: Sequence[Sequence[float]]) -> list[str]:
-    """Median and ratio to the last column, of each column."""
+    """For each column, the median and the ratio to the last column."""
     columns = range(len(rounds[0]))
     return [
         f"{median(row[column] for row in rounds):.2f} ms, {median(row[column] / row[-1] for row in rounds):.2f}x"

@@ -29,7 +29,7 @@ class Behaviour:
 
     Args:
         name: what `Library.not_promised` calls it.
-        title: what a library does that passes.
+        title: what a library that passes does.
         play: raises `Broken` if the library fails.
     """
 
@@ -43,7 +43,7 @@ class Verdict:
     """How a library did.
 
     Args:
-        result: whether it passed, or what it failed at is nothing that its documentation promises.
+        result: whether it passed; or that its documentation does not promise what it failed at.
         reason: what it did instead, or why it does not promise it.
     """
 
@@ -109,17 +109,17 @@ class Business:
         return work
 
 
-# --- a worker that is taken for dead, and is not ---
+# --- a worker that seems to be dead, but is not ---
 
 
-@behaviour("A worker that was taken over, finishing late, leaves the winner's response alone")
+@behaviour("A worker that was taken over and finishes late leaves the winner's response alone")
 def late_success(stage: Stage) -> None:
     request, business = new_request(), Business()
     _, winner = _overtaken(stage, request, business)
     _expect(stage.worker().post(request, business.work), winner)
 
 
-@behaviour("A worker that was taken over, failing late, leaves the winner's record alone")
+@behaviour("A worker that was taken over and fails late leaves the winner's record alone")
 def late_failure(stage: Stage) -> None:
     request, business = new_request(), Business()
     _, winner = _overtaken(stage, request, business, _fail)
@@ -176,7 +176,7 @@ def crashed(stage: Stage) -> None:
     _expect_status(stage.worker().post(request, business.work), 201)
 
 
-@behaviour("After a crash, one of ten simultaneous retries runs")
+@behaviour("After a crash, exactly one of ten simultaneous retries runs")
 def crashed_once(stage: Stage) -> None:
     request, business = new_request(), Business()
     _crash(stage, request, business)
@@ -186,7 +186,7 @@ def crashed_once(stage: Stage) -> None:
         raise Broken(f"clients get {sorted(statuses)}")
 
 
-@behaviour("After a crash, the key is refused to another payload, and served to its own")
+@behaviour("After a crash, the key is refused with another payload, and served with its own")
 def crashed_payload(stage: Stage) -> None:
     request, business = new_request(), Business()
     _crash(stage, request, business)
@@ -227,7 +227,7 @@ def crashed_steps(stage: Stage) -> None:
         raise Broken(f"it is done {len(charged)} times")
 
 
-@behaviour("What crashed is finished even if the client never comes back")
+@behaviour("A crashed operation is finished even if the client never comes back")
 def recovered(stage: Stage) -> None:
     request, business = new_request(), Business()
     _crash(stage, request, business)
@@ -239,7 +239,7 @@ def recovered(stage: Stage) -> None:
 # --- a network that loses answers ---
 
 
-@behaviour("The answer to the claim is lost: the request is served all the same")
+@behaviour("The answer to the claim is lost: the request is served nevertheless")
 def lost_claim(stage: Stage) -> None:
     business, worker = Business(), stage.worker()
     with answer_lost(worker, 1):
@@ -278,8 +278,8 @@ def storm(stage: Stage) -> None:
         raise Broken(f"clients get {len(others)} different responses")
 
 
-@behaviour("A duplicate can be held until the first request answers")
-def held(stage: Stage) -> None:
+@behaviour("A duplicate can wait until the first request answers")
+def waited(stage: Stage) -> None:
     request, business = new_request(), Business()
     first, duplicate = _with_duplicate(stage, request, business, lambda: time.sleep(0.5))
     if first is None:
@@ -288,8 +288,8 @@ def held(stage: Stage) -> None:
     _expect_runs(business, 1)
 
 
-@behaviour("A held duplicate takes over if the first request dies")
-def held_takeover(stage: Stage) -> None:
+@behaviour("A waiting duplicate takes over if the first request dies")
+def waited_takeover(stage: Stage) -> None:
     request, business = new_request(), Business()
     _, duplicate = _with_duplicate(stage, request, business, _die)
     _expect_status(duplicate, 201)
@@ -304,14 +304,14 @@ def other_payload(stage: Stage) -> None:
     _expect_status(answer, 409, 422)
 
 
-@behaviour("The same JSON with other white space and order is the same payload")
+@behaviour("The same JSON with different white space and order is the same payload")
 def same_json(stage: Stage) -> None:
     request, business = new_request(), Business()
     answer = stage.worker().post(request, business.work)
     _expect(stage.worker().post(replace(request, body='{"size":"large","region":"eu-west"}'), business.work), answer)
 
 
-@behaviour("Two principals with the same key never meet")
+@behaviour("Two principals may use the same key independently")
 def principals(stage: Stage) -> None:
     request, business = new_request(), Business()
     stage.worker().post(request, business.work)
@@ -327,19 +327,19 @@ def key_missing(stage: Stage) -> None:
     _expect_status(answer, 400)
 
 
-@behaviour("A key in quotes, as the IETF draft has it, and without are the same")
+@behaviour("A key in quotes, as in the IETF draft, and the bare key are the same")
 def key_quoted(stage: Stage) -> None:
     request, business = new_request(), Business()
     answer = stage.worker().post(request, business.work)
     _expect(stage.worker().post(replace(request, key=f'"{request.key}"'), business.work), answer)
 
 
-@behaviour("The table never holds the raw key")
+@behaviour("The table never contains the raw key")
 def key_hashed(stage: Stage) -> None:
     request = new_request()
     stage.worker().post(request, Business().work)
     if str(request.key) in str(stage.records()):
-        raise Broken("it does")
+        raise Broken("it contains the key")
 
 
 # --- responses ---
@@ -351,45 +351,45 @@ def exact(stage: Stage) -> None:
     _expect_same_replay(stage, Response(201, '{ "b": "Zürich ☃ 𝄞",\n "a": 1.0 }', headers), *headers)
 
 
-@behaviour("A binary response replays")
+@behaviour("A binary response is replayed")
 def binary(stage: Stage) -> None:
     _expect_same_replay(stage, Response(200, bytes(range(256)), {"content-type": "image/png"}), "content-type")
 
 
-@behaviour("An empty 204 replays")
+@behaviour("An empty 204 is replayed")
 def empty(stage: Stage) -> None:
     _expect_same_replay(stage, Response(204, "", {}))
 
 
-@behaviour("A 500 KB response replays")
+@behaviour("A 500 KB response is replayed")
 def large(stage: Stage) -> None:
     _expect_same_replay(stage, Response(201, _text(500_000)))
 
 
-@behaviour("A 5 MB response replays")
+@behaviour("A 5 MB response is replayed")
 def largest(stage: Stage) -> None:
     _expect_same_replay(stage, Response(201, _text(5_000_000)))
 
 
-@behaviour("A header of one's own replays without being configured")
+@behaviour("A custom header is replayed without being configured")
 def own_header(stage: Stage) -> None:
     headers = {"content-type": "application/json", "x-price": "12.50"}
     _expect_same_replay(stage, Response(201, "{}", headers), "x-price")
 
 
-@behaviour("A refusal by the business (409) replays")
+@behaviour("A refusal by the business logic (409) is replayed")
 def refusal(stage: Stage) -> None:
     _expect_same_replay(stage, Response(409, '{"title":"The domain is taken"}'))
 
 
-@behaviour("A 503 of the business does not replay: the retry runs")
+@behaviour("A 503 from the business logic is not replayed: the retry runs")
 def unavailable(stage: Stage) -> None:
     request, business = new_request(), Business()
     stage.worker().post(request, business.answering(Response(503, "")))
     _expect_status(stage.worker().post(request, business.work), 201)
 
 
-@behaviour("An unexpected failure does not replay: the retry runs")
+@behaviour("An unexpected failure is not replayed: the retry runs")
 def failure(stage: Stage) -> None:
     request, business = new_request(), Business()
     stage.worker().post(request, business.then(_fail))
@@ -399,7 +399,7 @@ def failure(stage: Stage) -> None:
 # --- expiry ---
 
 
-@behaviour("A record past its time to live that DynamoDB has not deleted yet counts for nothing")
+@behaviour("An expired record that DynamoDB has not deleted yet is ignored")
 def expired(stage: Stage) -> None:
     request, business = new_request(), Business()
     stage.worker(ttl=2, lease=1).post(request, business.work)
@@ -426,10 +426,10 @@ def expired_cache(stage: Stage) -> None:
 def _overtaken(
     stage: Stage, request: Request, business: Business, late: Callable[[], object] = lambda: None
 ) -> tuple[Response, Response]:
-    """Let a worker run past its lease, and another one start and answer meanwhile; then the first one goes on.
+    """Let a worker run past its lease while another one starts and answers; then let the first one go on.
 
     Returns:
-        The late answer, and the winner's.
+        The late worker's answer, and the winner's.
     """
     winner: list[Response] = []
 
@@ -459,7 +459,7 @@ def _killed(stage: Stage, request: Request, work: Work) -> None:
 def _with_duplicate(
     stage: Stage, request: Request, business: Business, then: Callable[[], object]
 ) -> tuple[Response | None, Response]:
-    """Send a request and, while it runs, a duplicate that asks to be held."""
+    """Send a request and, while it runs, a duplicate that asks to wait."""
     running = threading.Event()
 
     def work(attempt: Attempt) -> Response:
@@ -473,12 +473,12 @@ def _with_duplicate(
         except Killed:
             return None
 
-    duplicate = stage.worker(hold=5)
+    duplicate = stage.worker(wait=5)
     with ThreadPoolExecutor(1) as executor:
         answer = executor.submit(first)
         running.wait()
-        held_answer = duplicate.post(request, business.work)
-        return answer.result(), held_answer
+        later_answer = duplicate.post(request, business.work)
+        return answer.result(), later_answer
 
 
 def _storm(stage: Stage, count: int, request: Request, business: Business) -> list[Response]:
@@ -496,7 +496,7 @@ def _storm(stage: Stage, count: int, request: Request, business: Business) -> li
 
 
 def _expect_same_replay(stage: Stage, answer: Response, *headers: str) -> None:
-    """Send a request and a retry, whose answers must be the business logic's in status, bytes and these headers."""
+    """Send a request and a retry; both must get the business logic's status, bytes and these headers."""
     request, business = new_request(), Business()
     for _ in range(2):
         got = stage.worker().post(request, business.answering(answer))
@@ -518,7 +518,7 @@ def _expect_status(answer: Response, *statuses: int) -> None:
 
 def _expect_runs(business: Business, runs: int) -> None:
     if business.runs != runs:
-        raise Broken(f"it runs {business.runs} times instead of {runs}")
+        raise Broken(f"number of runs: {business.runs} instead of {runs}")
 
 
 def _show(answer: Response) -> str:

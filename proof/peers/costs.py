@@ -17,8 +17,8 @@ from proof.peers.stage import Stage, elsewhere, new_request
 from tools.errors import ToolError
 from tools.setup import ROOT
 
-_HELD_SECONDS = 2
-_REQUESTS_A_ROUND = 8
+_WAIT_SECONDS = 2
+_REQUESTS_PER_ROUND = 8
 
 
 def servers(count: int) -> Work:
@@ -30,7 +30,7 @@ def servers(count: int) -> Work:
 
 
 def one_server_and_its_row(attempt: Attempt) -> Response:
-    """Response with one server, and write its row."""
+    """Answer with one server, and write its row."""
     attempt.save({"id": f"server#{uuid4()}", "principal": "alice", "region": "eu-west", "size": "large"})
     return servers(1)(attempt)
 
@@ -51,7 +51,7 @@ def replay(stage: Stage, work: Work) -> Meter:
 
 
 def warm_replay(stage: Stage, work: Work) -> Meter:
-    """Meter a replay by the worker that ran the operation, its cache on."""
+    """Meter a replay by the worker that ran the operation, with its cache on."""
     request, worker = new_request(), stage.worker(cache=True)
     worker.post(request, work)
     return _metered(stage, worker, request, work)
@@ -69,16 +69,16 @@ def refused(stage: Stage, work: Work) -> Meter:
     return meters[0]
 
 
-def held(stage: Stage, work: Work) -> Meter:
-    """Meter a duplicate that is held until the first request answers."""
+def waited(stage: Stage, work: Work) -> Meter:
+    """Meter a duplicate that waits until the first request answers."""
     request, running = new_request(), threading.Event()
 
     def slow(attempt: Attempt) -> Response:
         running.set()
-        time.sleep(_HELD_SECONDS)
+        time.sleep(_WAIT_SECONDS)
         return work(attempt)
 
-    worker, duplicate = stage.worker(), stage.worker(hold=10)
+    worker, duplicate = stage.worker(), stage.worker(wait=10)
     runner = threading.Thread(target=worker.post, args=(request, slow))
     runner.start()
     running.wait()
@@ -101,10 +101,10 @@ class Scenario:
     """A kind of request whose cost is counted.
 
     Args:
-        name: what a reader calls it.
+        name: its name in the table.
         meter: sends it.
         work: its business logic.
-        promise: name of the behaviour that a library must promise to have a cost here; empty for none.
+        promise: the behaviour that a library must promise, or it has no cost here; empty for none.
     """
 
     name: str
@@ -118,7 +118,7 @@ SCENARIOS = (
     Scenario("Replay", replay),
     Scenario("Replay, same worker, cache on", warm_replay),
     Scenario("Duplicate refused while the first runs", refused),
-    Scenario(f"Duplicate held {_HELD_SECONDS} s for the answer", held, promise="held"),
+    Scenario(f"Duplicate that waits {_WAIT_SECONDS} s for the answer", waited, promise="waited"),
     Scenario("Failure that a retry may run again", failed),
     Scenario("First request that writes a business row", first, one_server_and_its_row),
     Scenario(
@@ -134,7 +134,7 @@ SCENARIOS = (
 
 
 def count(scenario: Scenario, stage: Stage) -> Meter | None:
-    """Send a scenario's request; None if the library does not promise what it is about."""
+    """Send a scenario's request; None if the library does not promise the behaviour that it needs."""
     return None if scenario.promise in stage.library.not_promised else scenario.meter(stage, scenario.work)
 
 
@@ -153,7 +153,7 @@ class Times:
     """Time of one request, in milliseconds.
 
     Args:
-        cpu: of this process, all its threads.
+        cpu: of this process, in all its threads.
         latency: until the answer.
     """
 
@@ -164,7 +164,7 @@ class Times:
 def time_round(workers: Sequence[Worker], caching: Sequence[Worker]) -> Mapping[str, Sequence[Times]]:
     """Time some requests under one library after another: kind of request → times of each."""
     work = servers(1)
-    seen = [[new_request() for _ in range(_REQUESTS_A_ROUND)] for _ in workers]
+    seen = [[new_request() for _ in range(_REQUESTS_PER_ROUND)] for _ in workers]
     first_requests = [_timed(*pair, work) for pair in zip(workers, seen, strict=True)]
     replays = [_timed(*pair, work) for pair in zip(workers, seen, strict=True)]
     for pair in zip(caching, seen, strict=True):
@@ -180,7 +180,7 @@ def start(module: str, site: Site) -> tuple[float, float]:
         CPU milliseconds until it is imported, and until it has answered a request.
 
     Raises:
-        ToolError: if it does not.
+        ToolError: if it does not start or answer.
     """
     command = [sys.executable, "-m", "proof.peers.start", module, site.endpoint, site.records, site.rows]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)

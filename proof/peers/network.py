@@ -1,4 +1,4 @@
-"""What goes over the network to DynamoDB: counted, lost or cut, by hooks of the SDK."""
+"""What goes over the network to DynamoDB: counted, lost or cut off, by hooks of the SDK."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Meter:
     """Counts a worker's round trips, and the capacity that they consume.
 
     A write whose condition fails consumes as much as a write of the item in its way, but its answer does not say so.
-    So the item is written once more as it is, by another client, whose answer does.
+    So another client writes that item once more, unchanged, and its answer does.
 
     Source: DynamoDB developer guide, "Capacity unit consumption for write operations".
     """
@@ -82,7 +82,7 @@ def unreachable(worker: Worker) -> Iterator[None]:
 
 @contextmanager
 def answer_lost(worker: Worker, call: int) -> Iterator[None]:
-    """Let DynamoDB carry out everything, but lose the answer to one call, counted from 1."""
+    """Let DynamoDB carry out everything, but lose the answer to one call; the first is number 1."""
     calls = 0
 
     def lose(request: Any, **_: Any) -> None:

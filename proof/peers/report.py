@@ -22,8 +22,8 @@ class Table:
     Args:
         title: its heading.
         columns: headings of the columns.
-        rows: a cell a column.
-        note: what a reader must know to read it.
+        rows: one cell per column.
+        note: what a reader must know to understand it.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Table:
 
 
 def write(page: Path, introduction: str, tables: Sequence[Table]) -> None:
-    """Replace what was measured last on a page; everything around it stays.
+    """Replace what was measured last time on a page; everything around it stays.
 
     Raises:
         ValueError: if the page has no place for it.

@@ -73,7 +73,7 @@ def new_request() -> Request:
 
 
 def elsewhere(call: Callable[[], T]) -> T:
-    """Do something in another thread, as another worker would, and wait for it."""
+    """Do something in another thread, as another worker would, and wait until it is done."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(call).result()
 

@@ -1,4 +1,4 @@
-"""What the explorer finds in the peers; `make peers` tells it in full."""
+"""What the explorer finds in the peers; `make peers` shows all of it."""
 
 from __future__ import annotations
 

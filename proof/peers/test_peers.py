@@ -1,4 +1,4 @@
-"""What the comparison says of a late worker, kept as tests; in the peers' environment: ``make test-peers``."""
+"""What the comparison says about a late worker, as tests; they run in the peers' environment: ``make test-peers``."""
 
 from collections.abc import Iterator
 

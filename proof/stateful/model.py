@@ -1,4 +1,4 @@
-"""The published specification as a model: what each request is answered, with nothing of how it is done."""
+"""The published specification as a model: what each request is answered, but not how the engine does it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _TIME_TO_ANSWER_SECONDS = 1
 
 @dataclass(frozen=True)
 class Post:
-    """A request, and what becomes of it.
+    """A request, and what happens to it.
 
     Args:
         principal: who sends it.
         key: the idempotency key.
-        body: which of several bodies.
-        wait: seconds for which the client prefers to be held.
+        body: which of several bodies it has.
+        wait: seconds for which the client asks to wait.
         will: what the business logic will do.
-        death: where the worker dies; nowhere if it does not come there.
+        death: where the worker dies, if it gets there.
         down: whether DynamoDB cannot be reached.
     """
 
@@ -44,12 +44,12 @@ class Post:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a client is answered.
+    """What the client should be answered.
 
     Args:
         status: the HTTP status; 502 if the worker died.
         problem: the type of the problem, if it is one.
-        replayed: whether it is an earlier run's answer.
+        replayed: whether an earlier request ran the operation.
         retry_after: seconds; None if the answer does not say.
     """
 
@@ -67,14 +67,14 @@ _RELEASED: dict[Will, Expected] = {
 
 @dataclass
 class Key:
-    """What there is of a key; times are in milliseconds since the epoch.
+    """The state of a key; times are in milliseconds since the epoch.
 
     Args:
-        body: the request that it stands for.
+        body: the body of the request that it stands for.
         status: where its operation stands.
         claimed_at: when the latest attempt began.
         free_at: when its lease ends, or, once released, when recovery is due.
-        forgotten_at: when all of it is forgotten.
+        forgotten_at: when the record expires.
         final: the final answer's status.
         answer: the final answer, if anybody has seen it.
         warm: whether the worker remembers the answer.
@@ -115,7 +115,7 @@ class Model:
             return self._completed(found, post)
         if post.down:
             return Expected(503, "unavailable", retry_after=1)
-        # What is forgotten is in the way of the claim, and only then replaced.
+        # An expired record first makes the claim fail, and is then replaced.
         claimed = found is None or (not forgotten and found.body == post.body and _claimable(found, self.now))
         if post.death == "before the claim" or (post.death == "after the claim" and not claimed):
             return Expected(502)

@@ -1,6 +1,6 @@
-"""Random walks through the API, hand in hand with its model: the real functions on DynamoDB Local.
+"""Random walks through the API, side by side with its model: the real functions on DynamoDB Local.
 
-Principals, keys, bodies, waits, deaths, outages, new workers, recovery and time come in any order.
+Principals, keys, bodies, waits, deaths, outages, new workers, recovery and the passing of time come in any order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WALKS = 50
 STEPS = 40
 BODIES = [SERVER, {**SERVER, "size": "small"}, {"region": "mars"}]
 
-# The authorizer's table is there even if no other is.
+# An outage does not affect the authorizer's table.
 TOKENS = b"TokensTable"
 
 _numbers = count()
@@ -60,7 +60,7 @@ _ANY = Post("", "", 0)
 
 
 class World:
-    """What the functions rely on, and what goes wrong with it next.
+    """What the functions rely on, and what goes wrong there next.
 
     Args:
         client: the functions' client of DynamoDB.
@@ -75,7 +75,7 @@ class World:
         self._post = _ANY
         self._claims = 0
         monkeypatch.setattr(api, "provider", lambda: self)
-        # The SDK pauses between its own attempts: seconds that show nothing.
+        # The SDK pauses between its own attempts; these seconds would show nothing.
         monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
         client.meta.events.register("before-send.dynamodb.*", self._before_send)
 
@@ -89,7 +89,7 @@ class World:
         restart()
 
     def expect(self, post: Post) -> None:
-        """Have happen what is to become of a request."""
+        """Prepare what is to happen to a request."""
         self._post, self._claims = post, 0
 
     def count_rows(self) -> int:
@@ -97,7 +97,7 @@ class World:
         return int(self._client.scan(TableName=os.environ["RESOURCES_TABLE"], Select="COUNT")["Count"])
 
     def provision(self, server: object, operation: object) -> dict[str, str]:
-        """Provide a server, or do not: see `provisioning.servers.Provider`."""
+        """Provision a server, or fail: see `provisioning.servers.Provider`."""
         match self._post.will:
             case "retry":
                 raise Retry("Not now.", RETRY_AFTER_SECONDS)
@@ -134,7 +134,7 @@ def _send(request: AWSPreparedRequest) -> None:
 
 
 class Walk(RuleBasedStateMachine):
-    """A walk.
+    """A random walk.
 
     Args:
         service: the API.
@@ -174,7 +174,7 @@ class Walk(RuleBasedStateMachine):
 
         self._world.expect(_ANY)
         assert seen(answer) == expected
-        assert self._world.clock.now() == self._model.now, "held for as long as it should be"
+        assert self._world.clock.now() == self._model.now, "it waited for a different time than the model says"
         if expected.status == 502:
             self.a_new_worker_starts()
         elif expected.status in {201, 403}:
@@ -201,7 +201,7 @@ class Walk(RuleBasedStateMachine):
         return self._service.post(post.key, BODIES[post.body], principal=post.principal, headers=headers)
 
     def _compare(self, known: Key, answer: Answer) -> None:
-        """The first answer that anybody sees is everybody's."""
+        """Everybody gets the answer that was seen first."""
         first = known.answer = known.answer or answer
         assert (answer.status, answer.body, answer.headers.get("location")) == (
             first.status,
@@ -211,7 +211,7 @@ class Walk(RuleBasedStateMachine):
 
 
 def seen(answer: Answer) -> Expected:
-    """An answer, as far as the model tells."""
+    """An answer, as far as the model predicts it."""
     if answer.status == 502:
         return Expected(502)
     [retry_after] = answer.headers.get("retry-after", [None])
@@ -225,7 +225,7 @@ def seen(answer: Answer) -> Expected:
 
 @pytest.mark.integration
 @pytest.mark.slow
-def test_whatever_happens_the_api_is_as_its_model(
+def test_whatever_happens_the_api_behaves_like_its_model(
     in_process: InProcess, clock: SetClock, dynamodb_client: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(dynamodb_client, clock, monkeypatch)

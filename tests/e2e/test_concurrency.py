@@ -13,12 +13,12 @@ from tests.e2e.test_servers import instances_of, operation_of
 from tools.local.client import Answer
 from tools.local.stack import Stack
 
-HOLD = [JSON, ("Prefer", "wait=20")]
+WAIT = [JSON, ("Prefer", "wait=20")]
 DUPLICATES = 6
 
 
 def at_once(count: int, send: Callable[[int], Answer]) -> list[Answer]:
-    """Send from so many threads, none of which begins before all are there."""
+    """Send from this many threads, none of which begins before all are ready."""
     barrier = Barrier(count)
 
     def run(number: int) -> Answer:
@@ -30,7 +30,7 @@ def at_once(count: int, send: Callable[[int], Answer]) -> list[Answer]:
 
 
 def assert_one_run(answers: Sequence[Answer]) -> Answer:
-    """One answer is the run's own; each other is the same bytes, or 409 with a time to retry at."""
+    """One answer is that of the run; every other has the same bytes, or is 409 with a `Retry-After`."""
     statuses = Counter(answer.status for answer in answers)
     assert statuses.keys() <= {201, 409}, statuses
     [run] = [answer for answer in answers if (answer.status, answer.replayed) == (201, False)]
@@ -44,7 +44,7 @@ def assert_one_run(answers: Sequence[Answer]) -> Answer:
 
 
 def assert_one_server(count: int, key: str, target: LocalCloud, stack: Stack) -> None:
-    """So many requests at once under one key provision one server."""
+    """This many requests at once under one key provision one server."""
     before = target.tables.ids()
 
     answers = at_once(count, lambda _: target.post(key))
@@ -59,8 +59,8 @@ def test_duplicates_at_once_provision_one_server(local_cloud: LocalCloud, stack:
     assert_one_server(DUPLICATES, key, local_cloud, stack)
 
 
-def test_held_duplicates_get_the_bytes_of_one_run(local_cloud: LocalCloud, key: str) -> None:
-    answers = at_once(DUPLICATES, lambda _: local_cloud.probe(key, "answer", seconds=1, headers=HOLD))
+def test_waiting_duplicates_get_the_bytes_of_one_run(local_cloud: LocalCloud, key: str) -> None:
+    answers = at_once(DUPLICATES, lambda _: local_cloud.probe(key, "answer", seconds=1, headers=WAIT))
 
     assert_one_run(answers)
     assert {answer.status for answer in answers} == {201}

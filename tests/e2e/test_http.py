@@ -66,11 +66,11 @@ class TestRunning:
         assert target.probe(key, "die", "answer").status in {500, 502}
 
         running = target.probe(key, "die", "answer")
-        held = target.probe(key, "die", "answer", headers=[JSON, ("Prefer", "wait=1")])
+        waited = target.probe(key, "die", "answer", headers=[JSON, ("Prefer", "wait=1")])
         target.sleep(LEASE_SECONDS)
         taken_over = target.probe(key, "die", "answer")
 
-        for answer in (running, held):
+        for answer in (running, waited):
             assert (answer.status, answer.problem) == (409, "in-progress")
             [seconds] = answer.headers["retry-after"]
             assert 1 <= int(seconds) <= LEASE_SECONDS

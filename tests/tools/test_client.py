@@ -35,7 +35,7 @@ class TestProblem:
         ids=["media type", "no title", "another status", "no slug", "another page", "no type"],
     )
     def test_is_none_if_anything_is_wrong_with_it(self, answer: Answer) -> None:
-        with pytest.raises(ValueError, match="no problem of this API"):
+        with pytest.raises(ValueError, match="not a problem of this API"):
             _ = answer.problem
 
 

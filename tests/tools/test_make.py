@@ -37,9 +37,9 @@ def test_a_variable_of_the_command_line_does() -> None:
 @pytest.mark.parametrize(
     ("target", "error"),
     [
-        ("token", "whose? For example: make token PRINCIPAL=alice"),
-        ("revoke", "which? For example: make revoke TOKEN=…"),
-        ("retry", "which? For example: make retry ID=1f0c; make unfinished lists them"),
+        ("token", "for which principal? For example: make token PRINCIPAL=alice"),
+        ("revoke", "which token? For example: make revoke TOKEN=…"),
+        ("retry", "which operation? For example: make retry ID=1f0c; make unfinished lists them"),
     ],
 )
 def test_without_its_variable_a_target_says_in_one_line_what_it_needs(target: str, error: str) -> None:

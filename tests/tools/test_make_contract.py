@@ -290,7 +290,7 @@ class TestCommand:
         assert command("--check") == 1
         assert capsys.readouterr() == (
             "",
-            "error: template.yaml and openapi.yaml: not what the bodies in src/ say; run: make contract\n",
+            "error: template.yaml and openapi.yaml: different from the bodies in src/; run: make contract\n",
         )
         assert [file.read_text() for file in files] == before
 
@@ -312,7 +312,7 @@ class TestCommand:
         written = files[0].read_text()
         files[0].write_text(f"{written.replace('minLength: 1', 'minLength: 2')}        Gone: {{type: object}}\n")
 
-        with pytest.raises(ToolError, match=r"^template\.yaml has models of no class in src/: Gone; delete them$"):
+        with pytest.raises(ToolError, match=r"^template\.yaml has models without a class in src/: Gone; delete them$"):
             command()
 
         assert files[0].read_text() == f"{written}        Gone: {{type: object}}\n"

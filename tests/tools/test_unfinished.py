@@ -110,7 +110,7 @@ class TestRetry:
         assert campaigns.recover() == {"taken_up": 1, "completed": 1}
 
     @pytest.mark.parametrize(
-        ("prefix", "message"), [("zz", "no unfinished operations"), ("PARKED", "is running, or due")]
+        ("prefix", "message"), [("zz", "no unfinished operations"), ("PARKED", "is running, or already due")]
     )
     def test_of_anything_else_says_what_is_wrong(
         self, stuck: list[str], clock: SetClock, prefix: str, message: str
@@ -125,7 +125,7 @@ class TestRetry:
     def test_of_none_asks_which_before_it_looks_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(environments, "find", Mock(side_effect=AssertionError))
 
-        with pytest.raises(ToolError, match=r"which\?"):
+        with pytest.raises(ToolError, match=r"which operation\?"):
             run(monkeypatch, "retry", "")
 
     def test_of_more_than_one_is_none(self, campaigns: Campaigns) -> None:

@@ -693,7 +693,9 @@ class TestMappedException:
 
         assert (answer.status, answer.replayed, world.undone) == (200, True, [])
 
-    @pytest.mark.parametrize("returned", [None, {}, "text", ({}, 402), Response("402"), 402], ids=lambda returned: type(returned).__name__)  # type: ignore[arg-type]
+    @pytest.mark.parametrize(
+        "returned", [None, {}, "text", ({}, 402), Response("402"), 402], ids=lambda returned: type(returned).__name__
+    )  # type: ignore[arg-type]
     def test_to_nonsense_is_a_mistake_that_is_told_and_may_be_mended(
         self, world: World, declining: Callable[..., Route], returned: Any
     ) -> None:

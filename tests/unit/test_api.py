@@ -160,7 +160,7 @@ class TestCompleted:
 class TestRunning:
     @pytest.fixture
     def killed(self, service: Api, monkeypatch: pytest.MonkeyPatch) -> Provider:
-        """An operation whose worker was killed in the middle, so that the key is held until its lease ends."""
+        """An operation whose worker was killed in the middle, so that the key is claimed until its lease ends."""
         provider = given_provider(monkeypatch, Killed(), None)
         with pytest.raises(Killed):
             service.post()
@@ -195,13 +195,15 @@ class TestRunning:
         assert record["owner"] != before["owner"]
         assert killed.calls == 2
 
-    def test_is_held_as_long_as_the_client_prefers(self, service: Api, clock: SetClock, killed: Provider) -> None:
+    def test_makes_a_duplicate_wait_as_long_as_the_client_prefers(
+        self, service: Api, clock: SetClock, killed: Provider
+    ) -> None:
         answer = service.post(headers=[JSON, ("Prefer", "wait=3")])
 
         assert (answer.status, answer.problem) == (409, "in-progress")
         assert sum(clock.sleeps) == 3_000
 
-    def test_is_held_no_longer_than_the_routes_limit(
+    def test_makes_a_duplicate_wait_no_longer_than_the_routes_limit(
         self, service: Api, clock: SetClock, killed: Provider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("IDEMPOTENCY_WAIT_LIMIT_SECONDS", "7")
@@ -210,7 +212,7 @@ class TestRunning:
         assert service.post(headers=[JSON, ("Prefer", "wait=600")]).status == 409
         assert sum(clock.sleeps) == 7_000
 
-    def test_is_held_no_longer_than_the_function_has_time(
+    def test_makes_a_duplicate_wait_no_longer_than_the_function_has_time(
         self, service: Api, clock: SetClock, killed: Provider
     ) -> None:
         assert service.post(headers=[JSON, ("Prefer", "wait=15")], seconds=6).status == 409

@@ -82,7 +82,7 @@ STAGE = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com/dev"
 
 
 def conforms(operation: Operation, answer: Answer) -> None:
-    """Hold an answer against the document: its status, headers, media type and body, and nothing beyond these."""
+    """Check an answer against the document: its status, headers, media type and body, and nothing else."""
     method, path = operation
     [content_type] = answer.headers["content-type"]
     headers = {name: value for name, [value] in answer.headers.items()}
@@ -220,8 +220,8 @@ class World:
         send()
         return send()
 
-    def hold(self) -> Answer:
-        """Hold a duplicate until another request completes the operation."""
+    def wait(self) -> Answer:
+        """Let a duplicate wait until another request completes the operation."""
 
         def complete() -> None:
             self.clock.while_asleep = lambda: None
@@ -286,7 +286,7 @@ def world(service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> Ite
 BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]] = {
     "a server": (PROVISION, 201, "", lambda world: world.provision()),
     "a server again": (PROVISION, 201, "", lambda world: world.replay(world.provision)),
-    "a server, held": (PROVISION, 201, "", World.hold),
+    "a server, waited for": (PROVISION, 201, "", World.wait),
     "no key": (PROVISION, 400, "key-missing", lambda world: world.provision(key=None)),
     "a bad key": (PROVISION, 400, "key-invalid", lambda world: world.provision(key="k" * 256)),
     "a bad body": (PROVISION, 400, "body-invalid", lambda world: world.provision(body={"region": "moon"})),
@@ -382,7 +382,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("header", ["idempotent-replayed", "preference-applied"])
     def test_have_every_header_that_is_documented(self, world: World, header: str) -> None:
-        assert header in world.hold().headers
+        assert header in world.wait().headers
 
     @pytest.mark.parametrize(("name", "status"), BY_THE_GATEWAY)
     def test_of_the_gateway_are_documented(self, name: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""Routes with choices and responses of their own, behind the middleware."""
+"""Routes with choices and responses of their own, behind the decorator."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -488,7 +488,7 @@ class TestCache:
 class TestPrefer:
     @pytest.fixture
     def running(self, route: NewRoute) -> NewRoute:
-        """A route whose key is taken by a worker that was killed."""
+        """A route whose key was claimed by a worker that was killed."""
 
         def make(**settings: Any) -> Route:
             things = route(Killed(), Completion(201, {}), **settings)
@@ -514,13 +514,13 @@ class TestPrefer:
             ("handling=strict", 0),
         ],
     )
-    def test_wait_is_how_long_a_duplicate_is_held(
+    def test_wait_is_how_long_a_duplicate_waits(
         self, running: NewRoute, clock: SetClock, prefer: str, seconds: int
     ) -> None:
         assert running().post(headers=[("Prefer", prefer)]).problem == "in-progress"
         assert sum(clock.sleeps) == seconds * 1000
 
-    def test_nothing_is_held_as_long_as_the_route_says(self, running: NewRoute, clock: SetClock) -> None:
+    def test_without_it_a_duplicate_waits_as_long_as_the_route_says(self, running: NewRoute, clock: SetClock) -> None:
         things = running(wait_by_default=3)
 
         assert things.post().status == 409
@@ -537,7 +537,7 @@ class TestPrefer:
             ([], None),
         ],
     )
-    def test_is_said_to_be_applied_to_a_replay_that_was_held_for_it(
+    def test_is_said_to_be_applied_to_a_replay_that_was_waited_for(
         self,
         running: NewRoute,
         route: NewRoute,
@@ -555,7 +555,7 @@ class TestPrefer:
 
         clock.while_asleep = complete
 
-        # When a duplicate is held meanwhile
+        # When a duplicate waits meanwhile
         answer = things.post(headers=prefer)
 
         # Then it gets the replay
@@ -563,7 +563,7 @@ class TestPrefer:
         assert answer.headers.get("preference-applied") == applied
         assert things.telemetry.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
 
-    def test_is_not_applied_to_what_was_not_held(self, route: NewRoute) -> None:
+    def test_is_not_applied_to_a_request_that_did_not_wait(self, route: NewRoute) -> None:
         things = route()
         wait = [("Prefer", "wait=5")]
 

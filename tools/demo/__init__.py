@@ -1,1 +1,1 @@
-"""The story, played on a local cloud in the terminal, each line checked against what really happened."""
+"""A story, played on a local cloud in the terminal; each of its claims is checked against what really happened."""

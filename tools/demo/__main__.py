@@ -1,4 +1,4 @@
-"""Set up a local cloud, deploy the real template.yaml to it, and play the story; exit 1 if a claim does not hold.
+"""Set up a local cloud, deploy the real template.yaml to it, and play the story; exit 1 if a claim is false.
 
 python -m tools.demo
 """

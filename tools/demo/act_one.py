@@ -1,4 +1,4 @@
-"""First act: a server is provisioned once, whatever becomes of the answers."""
+"""First act: a server is provisioned once, whatever happens to the answers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ActOne:
     """Plays the act.
 
     Args:
-        story: who tells it.
-        stack: where it plays.
+        story: tells what happens.
+        stack: the stack that it plays on.
     """
 
     def __init__(self, story: Story, stack: Stack) -> None:
@@ -35,7 +35,7 @@ class ActOne:
 
     def play(self) -> None:
         """Play every scene."""
-        self._story.act("First act: one server, whatever becomes of the answers")
+        self._story.act("First act: one server, whatever happens to the answers")
         key = str(uuid4())
         server = self._lost_answer(key)
         self._duplicates()
@@ -51,7 +51,7 @@ class ActOne:
         story.claim("the server had begun by then", holds=begun)
 
         def told(answer: Answer) -> None:
-            story.answered("the same again", answer)
+            story.answered("the same request again", answer)
 
         retry = self._alice.post_until_done(_PATH, _SERVER, key, seen=told)
         told(retry)
@@ -60,12 +60,14 @@ class ActOne:
         record = self._records()[0]
         instances = self._instances()
         story.claim(
-            "the retry got the first run's own answer", holds=(retry.status, retry.replayed) == (201, True), seen=retry
+            "the retry gets the answer of the first run",
+            holds=(retry.status, retry.replayed) == (201, True),
+            seen=retry,
         )
         story.claim("every retry gets the same bytes", holds=retry.body == again.body, seen=(retry.body, again.body))
         story.claim("one EC2 instance runs", holds=len(instances) == 1, seen=instances)
         story.claim(
-            "it is the one in the answer, tagged with the operation",
+            "it is the one in the answer, tagged with the operation's id",
             holds=[(i["InstanceId"], i["Tags"][0]["Value"]) for i in instances]
             == [(retry.json["instance_id"], record["operation_id"]["S"])],
             seen=instances,
@@ -78,28 +80,30 @@ class ActOne:
         key = str(uuid4())
         before = len(self._instances())
         with ThreadPoolExecutor(_AT_ONCE) as clients:
-            # So that each request finds a worker waiting for it, and they really meet.
+            # So that a worker is ready for each request, and they really run at the same time.
             list(clients.map(lambda _: self._alice.get("/v1/servers/none"), range(_AT_ONCE)))
             first = list(clients.map(lambda _: self._alice.post(_PATH, _SERVER, key), range(_AT_ONCE)))
             final = list(clients.map(lambda answer: self._insist(answer, key), first))
         waiting = [answer for answer in first if answer.status == 409]
         runs = [answer for answer in first + final if answer.status == 201 and not answer.replayed]
-        story.sent(f"{_post(key)}  {_AT_ONCE} times", f"{_tally(first)}; those with 409 retry: {_tally(final)}")
+        story.sent(f"{_post(key)}  {_AT_ONCE} times", f"{_tally(first)}; those that got 409 retry: {_tally(final)}")
         story.claim(
             "each first answer is the server, or 409 with Retry-After",
             holds={answer.status for answer in first} <= {201, 409}
             and all("retry-after" in answer.headers for answer in waiting),
             seen=first,
         )
-        story.claim("one of them ran", holds=len({id(answer) for answer in runs}) == 1, seen=runs)
-        story.claim("all end with the same bytes", holds=len({(a.status, a.body) for a in final}) == 1, seen=final)
+        story.claim("exactly one of them ran", holds=len({id(answer) for answer in runs}) == 1, seen=runs)
+        story.claim(
+            "in the end, all get the same bytes", holds=len({(a.status, a.body) for a in final}) == 1, seen=final
+        )
         story.claim("one more EC2 instance runs", holds=len(self._instances()) == before + 1, seen=self._instances())
 
     def _insist(self, answer: Answer, key: str) -> Answer:
         return answer if answer.status == 201 else self._alice.post_until_done(_PATH, _SERVER, key)
 
     def _other_body(self, key: str) -> None:
-        self._story.scene("The same key with another request")
+        self._story.scene("The same key with a different request")
         answer = self._alice.post(_PATH, {**_SERVER, "size": "small"}, key)
         self._story.answered(f"{_post(key)}  size: small", answer)
         self._story.claim(
@@ -125,7 +129,7 @@ class ActOne:
         )
 
     def _record(self, server: Answer) -> None:
-        self._story.scene("The record of the first key, as it stands in DynamoDB")
+        self._story.scene("The record of the first key, as it is in DynamoDB")
         record = next(r for r in self._records() if r["response"]["M"]["body"]["B"] == server.body)
         shown = {name: _plain(value) for name, value in sorted(record.items()) if name not in {"response", "steps"}}
         shown["response"] = f"{record['response']['M']['status']['N']}  {server.body.decode()}"
@@ -134,7 +138,7 @@ class ActOne:
             "it is completed, after one attempt", holds=(shown["status"], shown["attempt"]) == ("COMPLETED", "1")
         )
         raw = str(record)
-        self._story.claim("it holds no token", holds=self._stack.token not in raw, seen=raw)
+        self._story.claim("it contains no token", holds=self._stack.token not in raw, seen=raw)
 
     def _records(self) -> list[dict[str, Any]]:
         scanned: dict[str, Any] = self._dynamodb.scan(TableName=self._stack.idempotency_table, ConsistentRead=True)

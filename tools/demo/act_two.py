@@ -1,4 +1,4 @@
-"""Second act: a campaign over several services, whose function is killed halfway and whose client never comes back."""
+"""Second act: a campaign over several services; its function is killed halfway, and its client does not retry."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ActTwo:
     """Plays the act.
 
     Args:
-        story: who tells it.
-        stack: where it plays; its MyFunnelAPI is the stand-in.
+        story: tells what happens.
+        stack: the stack that it plays on, with the stand-in for MyFunnelAPI.
     """
 
     def __init__(self, story: Story, stack: Stack) -> None:
@@ -62,22 +62,22 @@ class ActTwo:
         story.claim("MyFunnelAPI has a landing page", holds=len(self._funnels()) == 1, seen=self._funnels())
         story.claim("no DNS record leads there yet", holds=self._routes() == [], seen=self._routes())
         story.claim(
-            "the record knows of the domain's reservation, not of the landing page",
+            "the record knows about the domain's reservation, but not about the landing page",
             holds=list(record["steps"]["M"]) == ["domain"],
             seen=record,
         )
 
     def _recovered(self) -> None:
         story = self._story
-        story.scene("Nobody retries; the lease runs out, and recovery comes")
+        story.scene("Nobody retries; the lease ends, and recovery carries on")
         with task("wait for the end of the lease"):
             time.sleep(max(0.0, int(self._record()["lease_until"]["N"]) / 1000 - time.time()) + 0.1)
         done = recover(self._lambda, self._stack.recovery_function_name)
-        story.sent("invoke recovery  (it comes every minute by itself)", f"taken up {done['taken_up']}")
+        story.sent("invoke recovery  (otherwise it runs every minute)", f"taken up {done['taken_up']}")
         _wait_for(lambda: self._record()["status"]["S"] == "COMPLETED")
         record = self._record()
         story.claim(
-            "it finished the campaign in the second attempt",
+            "it finished the campaign, in the second attempt",
             holds=(record["status"]["S"], record["attempt"]["N"]) == ("COMPLETED", "2"),
             seen=record,
         )
@@ -102,12 +102,12 @@ class ActTwo:
     def _claim_one_of_each(self, answer: Answer) -> None:
         funnels, routes = self._funnels(), self._routes()
         self._story.claim(
-            "it holds one funnel, the one in the answer",
+            "it has one funnel, the one in the answer",
             holds=[funnel.id for funnel in funnels] == [answer.json.get("funnel_id")],
             seen=funnels,
         )
         self._story.claim(
-            "Route 53 holds one record, which leads there",
+            "Route 53 has one record, which leads there",
             holds=routes == [funnel.hostname for funnel in funnels],
             seen=routes,
         )
@@ -124,7 +124,7 @@ class ActTwo:
 
     def _record(self) -> dict[str, Any]:
         items = self._dynamodb.scan(TableName=self._stack.idempotency_table, ConsistentRead=True)["Items"]
-        return dict(max(items, key=lambda item: int(item["created_at"]["N"])))  # the campaign came last
+        return dict(max(items, key=lambda item: int(item["created_at"]["N"])))  # the campaign's record is the latest
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:

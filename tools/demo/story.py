@@ -1,4 +1,4 @@
-"""How the story is told: scenes, what is sent and answered, and claims that hold or do not."""
+"""How the story is told: scenes, requests and answers, and claims that are true or false."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.local.client import Answer
 
 
 class Story:
-    """Tells what happens, and keeps count of the claims that did not hold."""
+    """Tells what happens, and remembers the claims that turned out to be false."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -31,7 +31,7 @@ class Story:
         self._console.print(f"\n[bold blue]{self._scene}[/] [bold]{title}[/]")
 
     def sent(self, what: str, outcome: str) -> None:
-        """Tell what a client sent, and what came of it."""
+        """Tell what a client sent, and what happened."""
         self._console.print(f"  [cyan]→[/] {what}")
         self._console.print(f"  [cyan]←[/] {outcome}")
 
@@ -47,7 +47,7 @@ class Story:
         self.sent(what, f"{status}  {'  '.join([_summary(answer), *marks])}")
 
     def claim(self, claim: str, *, holds: bool, seen: Any = "") -> None:
-        """Check a claim; one that does not hold is told with what was seen instead."""
+        """Check a claim; if it is false, show what was seen instead."""
         self.claims += 1
         if holds:
             self._console.print(f"  [green]✓ {claim}[/]")
@@ -56,7 +56,7 @@ class Story:
             self._console.print(f"  [bold red]✗ {claim}[/]  seen: {seen!r}", soft_wrap=True)
 
     def table(self, rows: Mapping[str, str]) -> None:
-        """Show names with their values."""
+        """Show names and their values."""
         table = Table(show_header=False, box=None, padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
@@ -65,13 +65,13 @@ class Story:
         self._console.print(table)
 
     def end(self) -> None:
-        """Tell how many claims held."""
+        """Tell how many claims were true."""
         self._console.print()
         self._console.rule(style="blue")
         if self.broken:
-            self._console.print(f"[bold red]{len(self.broken)} of {self.claims} claims did not hold[/]")
+            self._console.print(f"[bold red]{len(self.broken)} of {self.claims} claims are false[/]")
         else:
-            self._console.print(f"[bold green]all {self.claims} claims hold[/]")
+            self._console.print(f"[bold green]all {self.claims} claims are true[/]")
 
 
 def _summary(answer: Answer) -> str:

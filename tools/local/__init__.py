@@ -1,1 +1,1 @@
-"""The cloud on this machine, and what the functions rely on there."""
+"""The cloud on this machine, and the services that the functions rely on there."""

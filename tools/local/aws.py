@@ -12,7 +12,7 @@ REGION = "eu-west-1"
 
 @cache
 def local_client(service: str, endpoint_url: str, region: str = REGION) -> Any:
-    """The client that talks to the local cloud, whatever the environment's own credentials and settings are."""
+    """A client that talks to the local cloud, whatever credentials and settings the environment has."""
     return boto3.client(  # type: ignore[call-overload]
         service,
         endpoint_url=endpoint_url,

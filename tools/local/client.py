@@ -1,4 +1,4 @@
-"""A client of the API as the demo and the tests need one: it can also hang up before the answer."""
+"""A client of the API for the demo and the tests: it can also hang up before the answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Answer:
     Args:
         status: the status code.
         body: the bytes of the body.
-        headers: the header fields: names in lower case, each with all its values.
+        headers: the header fields; names in lower case, each with all its values.
     """
 
     status: int
@@ -36,14 +36,14 @@ class Answer:
 
     @classmethod
     def of(cls, reply: Mapping[str, Any]) -> Answer:
-        """What the gateway makes of the reply of a function behind its Lambda proxy integration.
+        """The answer that the gateway makes from the reply of a function, in its Lambda proxy integration.
 
         Raises:
-            TypeError, ValueError: if the reply is nothing that Lambda can hand over.
+            TypeError, ValueError: if Lambda could not pass the reply on.
         """
         handed_over = json.loads(json.dumps(reply))
         if handed_over != reply:
-            raise ValueError(f"JSON makes something else of it: {reply}")
+            raise ValueError(f"the reply does not survive JSON: {reply}")
         body = reply.get("body") or ""
         content = base64.b64decode(body) if reply["isBase64Encoded"] else body.encode(errors="surrogatepass")
         headers = {name.lower(): list(values) for name, values in reply["multiValueHeaders"].items()}
@@ -56,21 +56,21 @@ class Answer:
 
     @property
     def replayed(self) -> bool:
-        """Whether this is the stored response of an earlier run."""
+        """Whether this is a stored response."""
         return self.headers.get("idempotent-replayed") == ["true"]
 
     @property
     def problem(self) -> str:
-        """The last part of the type of the problem (RFC 9457) that this is.
+        """The last part of the problem's type (RFC 9457).
 
         Raises:
-            ValueError: if it is none, or leads elsewhere than to SPECIFICATION_URL, where that is set.
+            ValueError: if this is no problem, or its type does not lead to SPECIFICATION_URL, if that is set.
         """
         body = self.json if self.headers.get("content-type") == ["application/problem+json"] else {}
         base, _, slug = body.get("type", "").partition("#")
         expected = (self.status, os.environ.get("SPECIFICATION_URL", base))
         if (body.get("status"), base) != expected or not slug or not body.get("title"):
-            raise ValueError(f"no problem of this API: {self!r}")
+            raise ValueError(f"not a problem of this API: {self!r}")
         return str(slug)
 
 
@@ -96,14 +96,14 @@ class Client:
     def post_until_done(
         self, path: str, body: Any, key: str, *, within: float = 60, seen: Callable[[Answer], None] = lambda _: None
     ) -> Answer:
-        """POST again with the same key, as often and as late as the answers ask for, until one is final.
+        """POST again with the same key, after the pauses that the answers ask for, until one is final.
 
         Args:
             path: the path below the stage.
             body: the JSON value to send.
             key: the idempotency key.
-            within: seconds after which the latest answer is taken as it is.
-            seen: told of each answer that is not final.
+            within: seconds after which the latest answer is returned, whatever it is.
+            seen: called with each answer that is not final.
         """
         deadline = time.monotonic() + within
         while True:
@@ -114,10 +114,10 @@ class Client:
             time.sleep(float(answer.headers.get("retry-after", ["1"])[0]))
 
     def post_and_hang_up(self, path: str, body: Any, key: str, until: Callable[[], bool], within: float = 30) -> bool:
-        """POST, and close the connection without reading a byte of the answer, as soon as a condition holds.
+        """POST, and close the connection without reading a byte of the answer, as soon as a condition is met.
 
         Returns:
-            Whether the condition came to hold in time; the connection is closed anyway.
+            Whether the condition was met in time; the connection is closed in any case.
         """
         url = urlsplit(self._api_url)
         content = json.dumps(body).encode()

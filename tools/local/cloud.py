@@ -23,7 +23,7 @@ class Cloud:
     """A running cloud.
 
     Args:
-        pid: its process, which leads a process group of its own with all of the functions' workers.
+        pid: its process, which leads a process group of its own with all workers of the functions.
         port: where it listens.
     """
 
@@ -37,7 +37,7 @@ class Cloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes an SDK or sam use this cloud, and nothing but this cloud."""
+        """Variables that make an SDK or sam use this cloud, and no other."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "AWS_ENDPOINT_URL": self.endpoint_url,
@@ -63,12 +63,12 @@ def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = 
     """Start an empty cloud, and wait until it answers.
 
     Args:
-        home: directory of its log and scratch files; a cloud left running there is stopped first.
+        home: directory of its log and scratch files; a cloud that was left running there is stopped first.
         port: where to listen; 0 for a free port.
         environment: variables for it, which its functions inherit.
 
     Raises:
-        ToolError: if the port is taken, or the cloud does not come up; then nothing is left behind.
+        ToolError: if the port is taken, or the cloud does not start; then nothing is left behind.
     """
     stop(home)
     port = free_port(port)
@@ -93,7 +93,7 @@ def start(home: Path, *, port: int = 0, environment: Mapping[str, str] | None = 
 
 
 def find(home: Path) -> Cloud | None:
-    """The cloud that was started there, if it still runs."""
+    """The cloud that was started there, if it is still running."""
     try:
         cloud = Cloud(**json.loads((home / "cloud.json").read_text()))
     except (OSError, ValueError, TypeError):

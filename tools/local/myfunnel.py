@@ -5,9 +5,9 @@
     POST   /v1/funnels         {"name", "domain"} → 201 {"id", "hostname"}; the same Idempotency-Key, the same funnel
     DELETE /v1/funnels/{id}    → 204
     GET    /control/funnels    every funnel that was ever made
-    GET    /control/calls      every call, the oldest first
-    POST   /control/faults     what to do wrong next, see `Fault`
-    DELETE /control/faults     do nothing wrong any more
+    GET    /control/calls      every call, oldest first
+    POST   /control/faults     what to do wrong next; see `Fault`
+    DELETE /control/faults     do nothing wrong from now on
 
 It listens on the loopback interface only.
 """
@@ -43,16 +43,16 @@ _PID_FILE = "myfunnel.pid"
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a call instead of an answer at once.
+    """What happens to a call instead of an immediate answer.
 
     Args:
-        domain: which funnel's calls; ``*`` for every one.
-        method: which of its calls: ``POST`` or ``DELETE``.
-        times: to how many calls; None: to all, for good.
+        domain: the domain whose calls it happens to; ``*`` for all.
+        method: the calls that it happens to: ``POST`` or ``DELETE``.
+        times: how many calls it happens to; None for all, until it is removed.
         delay: seconds to wait first.
         act: whether the call has its effect.
         linger: seconds to wait between the effect and the answer.
-        status: the HTTP status to answer instead of the true one.
+        status: the HTTP status to answer with instead of the real one.
         retry_after: seconds in a ``Retry-After`` header.
         drop: whether the connection is closed without an answer.
     """
@@ -98,7 +98,7 @@ class MyFunnel:
     """What the stand-in keeps.
 
     Args:
-        token: the bearer token that it admits.
+        token: the bearer token that it accepts.
     """
 
     def __init__(self, token: str = TOKEN) -> None:
@@ -110,7 +110,7 @@ class MyFunnel:
         self._lock = threading.Lock()
 
     def create(self, key: str | None, body: bytes) -> Answer:
-        """Make a funnel, or answer with the one that the key has made; both are 201."""
+        """Make a funnel, or answer with the one that was made under the key; both are 201."""
         funnel = _parsed(body)
         if key is None or funnel is None:
             return HTTPStatus.BAD_REQUEST, {"error": "an Idempotency-Key, a name and a domain are needed"}
@@ -132,12 +132,12 @@ class MyFunnel:
         return HTTPStatus.NO_CONTENT, None
 
     def domain(self, path: str, body: bytes) -> str:
-        """Which domain a call is about; empty if none."""
+        """The domain that a call is about; empty if there is none."""
         funnel = self.funnels.get(path.rpartition("/")[2])
         return funnel.domain if funnel else (_parsed(body) or ("", ""))[1]
 
     def next_fault(self, method: str, domain: str) -> Fault:
-        """Take the fault that this call meets; one that changes nothing if there is none."""
+        """Take the fault that happens to this call; a fault that changes nothing, if there is none."""
         with self._lock:
             for place, fault in enumerate(self.faults):
                 if fault.method == method and fault.domain in {"*", domain}:
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, answer: Any, retry_after: int | None = None) -> None:
         body = b"" if answer is None else json.dumps(answer).encode()
-        # The caller may be gone: that is what it is here for.
+        # The caller may be gone: testing that is what the stand-in is for.
         with suppress(OSError):
             self.send_response(status)
             if retry_after is not None:
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing: calls are logged with what became of them."""
+        """Do nothing: calls are logged together with their answers."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -233,11 +233,11 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a connection that its client reset is no error here."""
+        """Do nothing: a connection that its client has reset is no error here."""
 
 
 def server(service: MyFunnel, port: int = 0) -> ThreadingHTTPServer:
-    """Listen for calls, yet to be served.
+    """Listen for calls; they are served later.
 
     Args:
         service: what it serves.
@@ -258,7 +258,7 @@ def serving(service: MyFunnel) -> Iterator[str]:
 
 
 class Control:
-    """The control surface of a stand-in that runs elsewhere.
+    """Controls a stand-in that runs in another process.
 
     Args:
         url: where it is.
@@ -269,15 +269,15 @@ class Control:
         self._http = urllib3.PoolManager(timeout=5)
 
     def expect(self, fault: Fault) -> None:
-        """Have a fault happen."""
+        """Make a fault happen."""
         self._http.request("POST", f"{self._url}/control/faults", json=asdict(fault))
 
     def behave(self) -> None:
-        """Have no fault happen any more."""
+        """Stop all faults."""
         self._http.request("DELETE", f"{self._url}/control/faults")
 
     def funnels(self, domain: str | None = None) -> list[Funnel]:
-        """The funnels that are there, of one domain or of all."""
+        """The funnels that exist, of one domain or of all."""
         every = [Funnel(**funnel) for funnel in self._http.request("GET", f"{self._url}/control/funnels").json()]
         return [funnel for funnel in every if not funnel.deleted and domain in {None, funnel.domain}]
 
@@ -291,14 +291,14 @@ def start(home: Path, token: str = TOKEN) -> str:
     """Start a process that serves on a free port until `stop`, and wait until it listens.
 
     Args:
-        home: directory of its log and of the number of its process.
-        token: the bearer token that it admits.
+        home: directory of its log and of a file with its process id.
+        token: the bearer token that it accepts.
 
     Returns:
         Its URL.
 
     Raises:
-        ToolError: if it does not come up.
+        ToolError: if it does not start.
     """
     command = [sys.executable, "-m", _NAME, "--port", "0", "--token", token]
     with (home / "myfunnel.log").open("wb") as log:
@@ -313,7 +313,7 @@ def start(home: Path, token: str = TOKEN) -> str:
 
 
 def stop(home: Path) -> None:
-    """Stop the stand-in that was started there, if it still runs."""
+    """Stop the stand-in that was started there, if it is still running."""
     with suppress(OSError, ValueError):
         pid = int((home / _PID_FILE).read_text())
         if is_running(pid, _NAME):
@@ -332,7 +332,7 @@ def _parsed(body: bytes) -> tuple[str, str] | None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="A stand-in for MyFunnelAPI, until Ctrl-C.")
     parser.add_argument("--port", type=int, default=8001, help="port to listen on (default: 8001; 0: a free one)")
-    parser.add_argument("--token", default=TOKEN, help="the bearer token that it admits")
+    parser.add_argument("--token", default=TOKEN, help="the bearer token that it accepts")
     options = parser.parse_args()
     try:
         listening = server(MyFunnel(options.token), options.port)

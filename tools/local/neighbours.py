@@ -1,4 +1,4 @@
-"""What campaigns need beside the stack: MyFunnelAPI, its token as a secret, a hosted zone."""
+"""What campaigns need besides the stack: MyFunnelAPI, its token as a secret, and a hosted zone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SECRET = "provision-once/myfunnel"
 def set_up(cloud: Cloud, home: Path) -> dict[str, str]:
     """Set them up for a stack on a local cloud.
 
-    MyFunnelAPI is a stand-in, unless MYFUNNEL_API_URL says where the true one is, and MYFUNNEL_API_TOKEN its token.
+    MyFunnelAPI is a stand-in, unless MYFUNNEL_API_URL and MYFUNNEL_API_TOKEN name the real one.
 
     Args:
         cloud: the cloud.
-        home: directory of the stand-in's files; `tear_down` finds it by them.
+        home: directory of the stand-in's files; `tear_down` needs it to find the stand-in.
 
     Returns:
         The template parameters that name them.
@@ -39,5 +39,5 @@ def myfunnel_is_a_stand_in() -> bool:
 
 
 def tear_down(home: Path) -> None:
-    """Stop what `set_up` started outside of the cloud."""
+    """Stop what `set_up` started outside the cloud."""
     myfunnel.stop(home)

@@ -14,17 +14,17 @@ from typing import IO, Any
 from tools.errors import ToolError
 
 HOST = "127.0.0.1"
-# Kept, since Python takes a process whose object is gone before it has ended for a mistake.
+# Kept, since Python warns if a process is still running when its object is deleted.
 _detached: list[subprocess.Popen[bytes]] = []
 
 
 def start_detached(command: list[str], log: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one, and leads a group of its own.
+    """Start a process that outlives this one, in a process group of its own.
 
     Args:
         command: the command.
-        log: where its errors go.
-        options: what else `subprocess.Popen` takes.
+        log: the file that its errors are written to.
+        options: further arguments of `subprocess.Popen`.
     """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True, **options)
     _detached.append(process)
@@ -35,13 +35,13 @@ def free_port(wanted: int = 0) -> int:
     """A port of the loopback interface on which nothing listens.
 
     Args:
-        wanted: the port, if it has to be a certain one.
+        wanted: the port that it must be; 0 for any.
 
     Raises:
-        ToolError: if that one is taken.
+        ToolError: if that port is taken.
     """
     with socket.socket() as probe:
-        # What an ended server leaves behind for a minute does not keep the next one from listening.
+        # The port of a server that has ended may be in TIME_WAIT, which must not keep the next one from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, wanted))
@@ -60,7 +60,7 @@ def wait_until_listening(
         port: the port.
         name: what the process is called in an error.
         seconds: how long to wait.
-        log: the file of its output, whose last line tells why it ended.
+        log: the file with its output; the last line of it says why the process ended.
 
     Raises:
         ToolError: if it ends, or does not listen in time.
@@ -77,7 +77,7 @@ def wait_until_listening(
 
 
 def is_running(pid: int, name: str) -> bool:
-    """Whether a process lives and has `name` in its command: its number may have gone to another since."""
+    """Whether a process lives and has `name` in its command: its id may belong to another process by now."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     if Path("/proc/self").exists():
@@ -89,7 +89,7 @@ def is_running(pid: int, name: str) -> bool:
 
 
 def end_group(pid: int, name: str, timeout_seconds: float = 10) -> None:
-    """End a process that leads a group, then whatever else is left of the group."""
+    """End a process that leads a group, then whatever is left of the group."""
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)
         deadline = time.monotonic() + timeout_seconds
@@ -102,7 +102,7 @@ def end_group(pid: int, name: str, timeout_seconds: float = 10) -> None:
 
 
 def workers(cloud_pid: int, function_name: str) -> list[int]:
-    """Processes in which a local cloud runs a function now."""
+    """The processes in which a local cloud is running a function."""
     shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
     rows = (row.split(maxsplit=2) for row in shown.stdout.splitlines())
     return [
@@ -111,7 +111,7 @@ def workers(cloud_pid: int, function_name: str) -> list[int]:
 
 
 def kill_workers(cloud_pid: int, function_name: str) -> None:
-    """Kill -9 every process in which a local cloud runs a function."""
+    """Kill -9 every process in which a local cloud is running a function."""
     for pid in workers(cloud_pid, function_name):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

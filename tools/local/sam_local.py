@@ -1,7 +1,7 @@
 """The functions in Docker, as `sam local` runs them, against DynamoDB Local.
 
     python -m tools.local.sam_local [EVENT …]      invokes events/EVENT.json in turn (default: all), on the same tables
-    python -m tools.local.sam_local --serve        sets all up, shows the command to type, and waits for Ctrl-C
+    python -m tools.local.sam_local --serve        prepares everything, shows the command to type, and waits for Ctrl-C
 
 Needs Docker, and Java 17 with npm for DynamoDB Local.
 """
@@ -41,11 +41,11 @@ _START_TIMEOUT_SECONDS = 90
 
 @dataclass(frozen=True)
 class SamLocal:
-    """`sam local`, set up.
+    """`sam local`, ready to use.
 
     Args:
         template: the built template, with the endpoint of DynamoDB Local in it.
-        dynamodb_url: where DynamoDB Local is, with tables that are named after their logical ids.
+        dynamodb_url: where DynamoDB Local is; its tables have their logical ids as names.
         parameters: template parameters.
     """
 
@@ -54,7 +54,7 @@ class SamLocal:
     parameters: Sequence[str]
 
     def command(self, event: Path) -> list[str]:
-        """What invokes a function with an event."""
+        """The command that invokes a function with an event."""
         function = "AuthorizerFunction" if "methodArn" in json.loads(event.read_text()) else "ApiFunction"
         return self._command("invoke", function, "--event", os.path.relpath(event, ROOT))
 
@@ -81,10 +81,10 @@ class SamLocal:
         """Serve the API for the length of a `with` block, at the URL that it gives; the functions stay warm.
 
         Args:
-            log: where sam's output goes.
+            log: the file that sam's output is written to.
 
         Raises:
-            ToolError: if it does not come up.
+            ToolError: if it does not start.
         """
         port = free_port()
         command = self._command("start-api", "--port", str(port), "--warm-containers", "EAGER")
@@ -123,7 +123,7 @@ def ready(
 
     Args:
         parameters: template parameters, as ``Name=value``.
-        variant: makes of what was built what is run instead.
+        variant: turns what was built into what is run instead.
 
     Raises:
         ToolError: if Docker does not answer, or DynamoDB Local cannot be started.
@@ -132,7 +132,7 @@ def ready(
     with dynamodb_local.running() as server:
         dynamodb = local_client("dynamodb", server.endpoint_url)
         for name in _TABLES:
-            # sam local gives functions a table's logical id for its name.
+            # sam local gives functions the logical id of a table as its name.
             create_table(dynamodb, name, name)
         authorizer_event = json.loads((EVENTS / "authorizer.json").read_text())
         tokens.put(dynamodb, "TokensTable", authorizer_event["authorizationToken"].split()[1], "alice")
@@ -145,7 +145,7 @@ def ready(
 
 
 def _adapt(built: dict[str, Any], port: int) -> None:
-    # sam local passes on no other variables than a template declares, and knows no aliases.
+    # sam local passes on only those variables that a template declares, and does not know aliases.
     variables = built["Globals"]["Function"]["Environment"]["Variables"]
     variables["AWS_ENDPOINT_URL_DYNAMODB"] = f"http://{_HOST_IN_DOCKER}:{port}"
     authorizers = built["Resources"]["Api"]["Properties"]["Auth"]["Authorizers"]
@@ -153,7 +153,7 @@ def _adapt(built: dict[str, Any], port: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """For sam: DynamoDB Local keeps the tables of each access key and region apart."""
+    """Variables for sam: DynamoDB Local keeps the tables of each access key and region apart."""
     return {
         **os.environ,
         "AWS_ACCESS_KEY_ID": "local",
@@ -167,9 +167,9 @@ def _require_docker() -> None:
     try:
         answer = subprocess.run(["docker", "info"], capture_output=True, check=False)
     except FileNotFoundError:
-        raise ToolError("docker is not on PATH: sam local runs the functions in it") from None
+        raise ToolError("docker is not on PATH: sam local runs the functions in Docker") from None
     if answer.returncode:
-        raise ToolError("no Docker engine answers (is it started? is DOCKER_HOST set?)")
+        raise ToolError("no Docker engine answers (is it running? is DOCKER_HOST set?)")
 
 
 def _play(local: SamLocal, names: Sequence[str]) -> None:
@@ -193,7 +193,7 @@ def main() -> None:
     known = sorted(path.stem for path in EVENTS.glob("*.json"))
     parser = argparse.ArgumentParser(description="Invoke the functions in Docker with sam local.")
     parser.add_argument("events", nargs="*", metavar="EVENT", help=", ".join(known))
-    parser.add_argument("--serve", action="store_true", help="set up, show the command, and wait")
+    parser.add_argument("--serve", action="store_true", help="prepare, show the command, and wait")
     arguments = parser.parse_args()
     if unknown := set(arguments.events) - set(known):
         raise ToolError(f"there is no event {', '.join(sorted(unknown))} (there are: {', '.join(known)})")

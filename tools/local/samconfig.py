@@ -1,4 +1,4 @@
-"""What samconfig.toml says of an environment."""
+"""What samconfig.toml says about an environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMCONFIG = ROOT / "samconfig.toml"
 
 
 def deploy_parameters(environment: str) -> dict[str, Any]:
-    """What `sam deploy` is told in an environment.
+    """The parameters that `sam deploy` gets in an environment.
 
     Raises:
         ToolError: if there is no such environment.

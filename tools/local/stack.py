@@ -1,8 +1,8 @@
 """The local stack: the real template.yaml, built and deployed by sam to the cloud on this machine.
 
-python -m tools.local.stack up [--port N]      left running until `down`; described in .local/stack.json
+python -m tools.local.stack up [--port N]      leaves it running until `down`; .local/stack.json describes it
 python -m tools.local.stack down
-python -m tools.local.stack exec COMMAND …     runs a command whose AWS tools meet this cloud, and no other
+python -m tools.local.stack exec COMMAND …     runs a command whose AWS tools use this cloud, and no other
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DESCRIPTION = LOCAL / "stack.json"
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything is.
+    """Where everything in the stack is.
 
     Args:
         api_url: the API's base URL, stage included.
@@ -108,7 +108,7 @@ def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> Stack:
     Args:
         cloud: the cloud.
         built: the directory of the artifact and the template.
-        parameters: template parameters, beside those of the environment `local`; MyFunnelAPI and the zone among them.
+        parameters: template parameters, besides those of the environment `local`; among them MyFunnelAPI and the zone.
 
     Raises:
         ToolError: if sam fails.
@@ -138,9 +138,9 @@ def running(
     Args:
         home: directory of the cloud's files.
         port: where the cloud listens; 0 for a free port.
-        parameters: template parameters, beside those of the environment `local`.
+        parameters: template parameters, besides those of the environment `local`.
         environment: variables for the cloud, which its functions inherit.
-        variant: makes of what was built what is deployed instead.
+        variant: turns what was built into what is deployed instead.
     """
     try:
         yield _start(home, port, parameters or {}, environment, variant)
@@ -187,7 +187,7 @@ def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: 
     gateway.complete(local_client("apigateway", cloud.endpoint_url), api_id, stage, deployed, specification_url)
     dynamodb = local_client("dynamodb", cloud.endpoint_url)
     return Stack(
-        # API_ID.execute-api.localhost is not a name that every resolver knows.
+        # Not every resolver knows the name API_ID.execute-api.localhost.
         api_url=f"{cloud.endpoint_url}/_aws/execute-api/{api_id}/{stage}",
         token=tokens.issue(dynamodb, outputs["TokensTable"], "alice"),
         other_token=tokens.issue(dynamodb, outputs["TokensTable"], "bob"),
@@ -222,7 +222,7 @@ def _sam(arguments: Sequence[str], environment: Mapping[str, str] | None) -> Non
 
 
 def up(port: int) -> None:
-    """Start the local stack and leave it running; one that runs already is replaced."""
+    """Start the local stack and leave it running; one that is already running is replaced."""
     _DESCRIPTION.unlink(missing_ok=True)
     try:
         stack = _start(HOME, port, {})
@@ -231,7 +231,7 @@ def up(port: int) -> None:
         _stop(HOME)
         raise
     console.print(
-        f"[green]up[/]: {stack.api_url}\n    described in {_DESCRIPTION.relative_to(ROOT)}; `make down` ends it"
+        f"[green]up[/]: {stack.api_url}\n    described in {_DESCRIPTION.relative_to(ROOT)}; `make down` stops it"
     )
 
 
@@ -243,7 +243,7 @@ def down() -> None:
 
 
 def execute(command: Sequence[str]) -> Never:
-    """Become a command whose AWS tools meet the local cloud, and no other.
+    """Replace this process by a command whose AWS tools use the local cloud, and no other.
 
     Raises:
         ToolError: if the local stack is not up, or the command cannot be run.

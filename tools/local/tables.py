@@ -10,7 +10,7 @@ from tools.local import template
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# What emulators take no notice of, such as encryption and backups, stays out.
+# Properties that emulators ignore, such as encryption and backups, are left out.
 _TAKEN = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
 
 
@@ -24,9 +24,9 @@ def create_table(client: DynamoDBClient, resource: str, name: str) -> str:
     """Create a table as a resource of the template describes it.
 
     Args:
-        client: where.
+        client: a client of the emulator.
         resource: the table's logical id in the template.
-        name: what the table is called.
+        name: the name that the table gets.
 
     Returns:
         The name.

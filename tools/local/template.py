@@ -1,4 +1,4 @@
-"""template.yaml as data: intrinsic functions in their long form, as JSON has them."""
+"""template.yaml as data, with intrinsic functions in their long form, as in JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
 
 
 def drop_deployment_preferences(template: dict[str, Any]) -> None:
-    """Take CodeDeploy out of a template: MiniStack refuses its types, even under a false condition."""
+    """Remove CodeDeploy from a template: MiniStack refuses its types, even under a false condition."""
     resources = template["Resources"].values()
     functions = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Serverless::Function"]
     for properties in (template["Globals"]["Function"], *functions):

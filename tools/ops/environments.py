@@ -20,7 +20,7 @@ class Environment:
 
     Args:
         outputs: the stack's outputs.
-        client: makes a client of the cloud that it is in.
+        client: makes a client of the cloud that the stack is in.
     """
 
     outputs: Mapping[str, str]
@@ -28,7 +28,7 @@ class Environment:
 
 
 def find(name: str | None) -> Environment:
-    """Look a deployed stack up; without a name, the one of `make up`.
+    """Look up a deployed stack; without a name, the one of `make up`.
 
     Raises:
         ToolError: if there is no such environment, or the local stack is not up.

@@ -3,7 +3,7 @@
     python -m tools.ops.tokens issue PRINCIPAL [--env ENV] [--days N]
     python -m tools.ops.tokens revoke TOKEN [--env ENV]
 
-Without --env: on the local stack. A token may begin with a hyphen: then write -- before it.
+Without --env, on the local stack. If a token begins with a hyphen, write -- before it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tools.errors import ToolError, run
 from tools.ops import environments
 
 _MISSING = {
-    "issue": "whose? For example: make token PRINCIPAL=alice",
-    "revoke": "which? For example: make revoke TOKEN=…",
+    "issue": "for which principal? For example: make token PRINCIPAL=alice",
+    "revoke": "which token? For example: make revoke TOKEN=…",
 }
 
 
@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("action", choices=["issue", "revoke"])
     parser.add_argument("subject", metavar="PRINCIPAL|TOKEN")
     parser.add_argument("--env", help="environment in samconfig.toml (default: the local stack)")
-    parser.add_argument("--days", type=float, default=tokens.DEFAULT_DAYS, help="how long it is valid (default: 90)")
+    parser.add_argument(
+        "--days", type=float, default=tokens.DEFAULT_DAYS, help="how many days it is valid (default: 90)"
+    )
     arguments = parser.parse_args()
     if not arguments.subject:
         raise ToolError(_MISSING[arguments.action])

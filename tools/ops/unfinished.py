@@ -4,7 +4,7 @@
     python -m tools.ops.unfinished recover [--env ENV]
     python -m tools.ops.unfinished retry ID [--env ENV]
 
-Without --env: on the local stack. `src` is on PYTHONPATH.
+Without --env, on the local stack. `src` must be on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ _clock = Clock()
 
 
 def unfinished(store: Store) -> Iterator[Record]:
-    """Every recoverable operation that has not completed, the oldest first."""
+    """Every recoverable operation that has not completed, oldest first."""
     found = (store.get(id_) for id_ in store.due(PARKED_UNTIL + 1))
     yield from sorted((record for record in found if record and not record.completed), key=lambda r: r.created_at)
 
 
 def retry(store: Store, prefix: str) -> Record:
-    """Make an operation due for recovery now, whether it is parked or only waits.
+    """Make an operation due for recovery now, whether it is parked or only waits for its next attempt.
 
     Args:
         store: the records.
-        prefix: the first digits of its record's id, as many as tell it from others.
+        prefix: the first digits of its record's id, enough to tell it from the others.
 
     Raises:
-        ToolError: if it is not one unfinished operation, or it is running.
+        ToolError: if the prefix does not name exactly one unfinished operation, or that one is running.
     """
     records = [record for record in unfinished(store) if record.id.startswith(prefix)]
     if len(records) != 1:
         raise ToolError(f"{len(records) or 'no'} unfinished operations have an id that begins with {prefix}")
     if not store.unpark(records[0].id, _clock.now()):
-        raise ToolError(f"{prefix} is running, or due already: make recover")
+        raise ToolError(f"{prefix} is running, or already due: make recover")
     return records[0]
 
 
@@ -77,7 +77,7 @@ def _state(record: Record, now: int) -> str:
     if record.lease_until < now:
         return "due"
     left = _duration(record.lease_until - now)
-    return f"due in {left}" if record.status is Status.RELEASED else f"running, alone for {left}"
+    return f"due in {left}" if record.status is Status.RELEASED else f"running, lease ends in {left}"
 
 
 def _duration(milliseconds: int) -> str:
@@ -93,13 +93,13 @@ def _store(environment: Environment) -> Store:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Operations that are not finished.")
+    parser = argparse.ArgumentParser(description="List, retry and recover operations that are not finished.")
     parser.add_argument("action", choices=["list", "recover", "retry"])
     parser.add_argument("id", nargs="?", default="", help="the first digits of the operation's id (retry)")
     parser.add_argument("--env", help="environment in samconfig.toml (default: the local stack)")
     arguments = parser.parse_args()
     if arguments.action == "retry" and not arguments.id:
-        raise ToolError("which? For example: make retry ID=1f0c; make unfinished lists them")
+        raise ToolError("which operation? For example: make retry ID=1f0c; make unfinished lists them")
     environment = environments.find(arguments.env)
     console = Console(highlight=False)
     match arguments.action:
@@ -113,7 +113,9 @@ def main() -> None:
             console.print(f"{done['taken_up']} taken up, {done['completed']} completed")
         case "retry":
             record = retry(_store(environment), arguments.id)
-            console.print(f"{record.id[:_SHOWN_DIGITS]} is due: recovery takes it up within a minute, or make recover")
+            console.print(
+                f"{record.id[:_SHOWN_DIGITS]} is due: recovery takes it up within a minute; or run make recover"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A wall clock that is wrong, from inside of a worker; nothing in the function knows of it."""
+"""Makes the wall clock of a worker wrong; nothing in the function knows about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 
 
 def inject() -> None:
-    """Set this worker's clock wrong by up to CLOCK_SKEW_SECONDS, either way."""
+    """Make this worker's clock fast or slow by up to CLOCK_SKEW_SECONDS."""
     limit = float(os.environ["CLOCK_SKEW_SECONDS"])
     offset = round(Random(os.getpid()).uniform(-limit, limit) * 1_000_000_000)
     true_time = time.time_ns

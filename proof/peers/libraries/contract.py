@@ -1,4 +1,4 @@
-"""What a library under comparison is asked to do, and what business logic gets from it."""
+"""What each library under comparison is asked to do, and what business logic gets from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 ROUTE = "/orders"
 
-# The same for every library: their own defaults differ, and are the SDK's merit rather than theirs.
+# The same for every library: defaults differ, and what they achieve is to the SDK's credit rather than theirs.
 SDK = Config(
     connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=50
 )
@@ -28,7 +28,7 @@ CREDENTIALS: dict[str, Any] = {
 
 
 class NotPromised(Exception):
-    """The library has nothing of the kind."""
+    """The library has no such feature."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Request:
     """A client's POST.
 
     Args:
-        key: the ``Idempotency-Key``; None for none.
+        key: the ``Idempotency-Key``; None for no header.
         body: JSON.
-        principal: who the gateway says that it is.
+        principal: who the client is, according to the gateway.
     """
 
     key: str | None
@@ -127,7 +127,7 @@ Work = Callable[[Attempt], Response]
 
 
 class Plain(Attempt):
-    """Business logic under a library that knows of the whole call only.
+    """Business logic under a library that knows only the call as a whole.
 
     The client's own key goes downstream, as the libraries' documentation advises; rows are written at once.
     """
@@ -151,19 +151,19 @@ class Plain(Attempt):
 
 @dataclass(frozen=True)
 class Settings:
-    """What checks vary; the defaults are production's.
+    """What scenarios vary; the defaults are for production.
 
     Args:
         ttl: seconds for which a response is kept.
-        lease: seconds after which a worker that has not finished is taken for dead.
-        hold: seconds for which a duplicate is held while the first request runs.
+        lease: seconds after which a worker that has not finished is considered dead.
+        wait: seconds for which a duplicate waits while the first request runs.
         cache: whether a warm worker keeps completed responses in memory.
-        recoverable: whether `Worker.recover` is to find what is abandoned.
+        recoverable: whether `Worker.recover` finds the operation if it is abandoned.
     """
 
     ttl: int = 24 * 3600
     lease: int = 28
-    hold: int = 0
+    wait: int = 0
     cache: bool = False
     recoverable: bool = False
 
@@ -192,11 +192,11 @@ class Library:
 
     Args:
         name: what it is called in the tables.
-        version: of the package.
+        version: the version of the package.
         worker: makes an execution environment.
         key: partition key of its table.
         index: hash and range key of an index that it queries; empty for none.
-        not_promised: name of a check → why its documentation does not promise it.
+        not_promised: name of a behaviour → why its documentation does not promise it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What tutorials show: put if absent, run, update; no lease, no comparison of payloads."""
+"""What tutorials suggest: put if absent, run, update; no lease, no comparison of payloads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proof.peers.libraries.rest import Context, application
 
 
 class Handwritten(Worker):
-    """Thirty lines of one's own around the handler."""
+    """Some thirty lines around the handler."""
 
     def __init__(self, site: Site, settings: Settings) -> None:
         self._site = site
@@ -64,6 +64,7 @@ LIBRARY = Library(
     "",
     Handwritten,
     not_promised=dict.fromkeys(
-        ("crashed_steps", "held", "held_takeover", "key_quoted", "late_row", "recovered"), "thirty lines do not try"
+        ("crashed_steps", "waited", "waited_takeover", "key_quoted", "late_row", "recovered"),
+        "not attempted in thirty lines",
     ),
 )

@@ -1,7 +1,7 @@
-"""idemkit: its ASGI middleware, the native form, on its DynamoDB backend.
+"""idemkit: its ASGI middleware, on its DynamoDB backend.
 
 Configured as its README shows for production: a scope, a key required, the table made beforehand; the lease and the
-wait are its defaults unless a check shortens them for all.
+wait are its defaults, unless a scenario shortens them for every library.
 
 Source: idemkit, README and docs/configuration.md.
 """
@@ -29,7 +29,7 @@ from proof.peers.libraries.contract import (
     Worker,
 )
 
-# It warns of the short leases that the checks need.
+# It warns about the short leases that the scenarios need.
 logging.getLogger("idemkit").setLevel(logging.CRITICAL)
 
 
@@ -50,12 +50,12 @@ class Idemkit(Worker):
                 scope=lambda request: request.headers["x-principal"],
                 require_key_for_mutations=True,
                 lease_ttl_seconds=settings.lease,
-                wait_timeout_seconds=settings.hold,
+                wait_timeout_seconds=settings.wait,
                 expires_after_seconds=settings.ttl,
                 use_local_cache=settings.cache,
             ),
         )
-        # The client is made at the first request; the meter needs it before.
+        # The client is made at the first request, but the meter needs it before that.
         table = self._loop.run_until_complete(self._backend._ensure_table())
         self.emitters = [self._client.meta.events, table.meta.client.meta.events]
 
@@ -105,7 +105,7 @@ LIBRARY = Library(
     not_promised={
         "crashed_steps": "documented: one side effect per handler",
         "empty": "documented default: 200, 201 and 202 only",
-        "held_takeover": "documented: 423 if the first does not finish",
+        "waited_takeover": "documented: 423 if the first does not finish",
         "largest": "documented default: up to 1 MiB",
         "late_row": "documented: it fences the record only",
         "own_header": "documented: an allow-list, configurable",

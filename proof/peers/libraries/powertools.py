@@ -1,8 +1,8 @@
 """Powertools for AWS Lambda: its idempotency utility around a handler.
 
 Configured as its documentation shows: the key from several fields of the event, the JSON body validated, a key
-required, Lambda's remaining time as the lease. Which status a client gets for which exception is left to the user;
-here it is ours.
+required, Lambda's remaining time as the lease. It is left to the user which status a client gets for which
+exception; here, it is the same as ours.
 
 Source: Powertools for AWS Lambda (Python), "Idempotency".
 """
@@ -72,8 +72,8 @@ LIBRARY = Library(
     Powertools,
     not_promised={
         "crashed_steps": "the whole handler is one operation",
-        "held": "a duplicate gets an exception at once",
-        "held_takeover": "a duplicate gets an exception at once",
+        "waited": "a duplicate gets an exception at once",
+        "waited_takeover": "a duplicate gets an exception at once",
         "key_quoted": "the key is any value of the event",
         "large": "documented: below 400 KB",
         "largest": "documented: below 400 KB",

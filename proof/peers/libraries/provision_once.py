@@ -1,4 +1,4 @@
-"""Ours: the decorator on its route, with its metrics and log keys, as `api.py` has it."""
+"""This project: the decorator on a route, with its metrics and log keys, as in `api.py`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Steps(Attempt):
 
 
 class ProvisionOnce(Worker):
-    """``Idempotent`` on the route."""
+    """A route with the decorator `Idempotent`."""
 
     def __init__(self, site: Site, settings: Settings) -> None:
         client = site.client(parameter_validation=False, user_agent="provision-once")  # as api.py has it
@@ -66,7 +66,7 @@ class ProvisionOnce(Worker):
         cache_bytes = _CACHE_BYTES if settings.cache else 0
         stack = Stack(cache_bytes=cache_bytes, clock_skew=0, time_for_a_step=0, timeout=settings.lease)
         policy = Policy(
-            ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.hold, recoverable=settings.recoverable
+            ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.wait, recoverable=settings.recoverable
         )
         self._app = APIGatewayRestResolver()
         self._idempotent = Idempotent(self._app, telemetry, lambda: Lifecycle(store, telemetry, stack, clock))

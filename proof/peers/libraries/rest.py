@@ -12,7 +12,7 @@ from proof.peers.libraries.contract import ROUTE, Response
 
 
 class Context(LambdaContext):
-    """An invocation that has some seconds left."""
+    """An invocation that always has the same number of seconds left."""
 
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds

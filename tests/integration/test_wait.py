@@ -1,4 +1,4 @@
-"""Holding a duplicate: until the first request finishes, its lease lapses, or the client's patience ends."""
+"""A duplicate waits: until the first request finishes, its lease lapses, or the client's patience ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Running:
     """A first request that goes on until it is told to end.
 
     Args:
-        worker: who runs it.
+        worker: the worker that runs it.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -50,7 +50,7 @@ class Running:
 
 
 class Failing(Running):
-    """A first request that fails for now in the end."""
+    """A first request that ends by failing for now."""
 
     def _ends(self, operation: Operation) -> Response[Any]:
         raise Retry("later")
@@ -58,7 +58,7 @@ class Failing(Running):
 
 @pytest.fixture
 def running(worker: NewWorker) -> Iterator[Callable[..., Running]]:
-    """Begins a first request."""
+    """Function that begins a first request."""
     begun: list[Running] = []
 
     def begin(kind: type[Running] = Running) -> Running:
@@ -71,7 +71,7 @@ def running(worker: NewWorker) -> Iterator[Callable[..., Running]]:
 
 
 def at(clock: SetClock, seconds: float, happens: Callable[[], object]) -> None:
-    """Let something happen while somebody sleeps, once so much time has passed."""
+    """Let something happen while a worker sleeps, once this many seconds have passed."""
     moment = clock.now() + seconds * 1000
 
     def watch() -> None:
@@ -82,33 +82,33 @@ def at(clock: SetClock, seconds: float, happens: Callable[[], object]) -> None:
     clock.while_asleep = watch
 
 
-class TestHeld:
+class TestWait:
     def test_until_the_first_request_finishes(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
     ) -> None:
-        first, holder = running(), worker()
+        first, waiter = running(), worker()
         at(clock, 2, first.end)
 
-        reply = holder.run(wait=20)
+        reply = waiter.run(wait=20)
 
         assert same([reply, *first.replies])
         assert reply.replayed
         assert 2_000 <= reply.waited < 3_000
-        assert holder.telemetry.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
-        assert holder.telemetry.waited == [reply.waited]
+        assert waiter.telemetry.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
+        assert waiter.telemetry.waited == [reply.waited]
 
     def test_no_longer_than_it_asked_for(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
     ) -> None:
         running()
-        holder = worker()
+        waiter = worker()
 
-        refusal = holder.refused(wait=5)
+        refusal = waiter.refused(wait=5)
 
         assert (refusal.slug, refusal.retry_after) == ("in-progress", 5)
         assert sum(clock.sleeps) == 5_000
-        assert holder.telemetry.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
-        assert holder.telemetry.waited == [5_000]
+        assert waiter.telemetry.outcomes == [Outcome.WAITED, Outcome.IN_PROGRESS]
+        assert waiter.telemetry.waited == [5_000]
 
     def test_for_no_time_if_it_did_not_ask(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
@@ -125,41 +125,41 @@ class TestHeld:
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running], kind: type[Running]
     ) -> None:
         # Given a first request that hangs, near the end of its lease
-        first, holder = running(kind), worker()
+        first, waiter = running(kind), worker()
         clock.advance(LEASE_SECONDS - 3)
 
-        # When a duplicate is held beyond it
-        reply = holder.run(wait=20)
+        # When a duplicate waits beyond that
+        reply = waiter.run(wait=20)
 
         # Then it runs the operation itself, at once, and the first request comes too late
         assert not reply.replayed
         assert sum(clock.sleeps) == 3_001
-        assert holder.telemetry.outcomes == [Outcome.WAITED, Outcome.TAKEN_OVER, Outcome.EXECUTED]
+        assert waiter.telemetry.outcomes == [Outcome.WAITED, Outcome.TAKEN_OVER, Outcome.EXECUTED]
         first.end()
         assert same([reply, *first.replies])
 
     def test_and_resumes_when_the_first_request_fails_for_now(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
     ) -> None:
-        first, holder = running(Failing), worker()
+        first, waiter = running(Failing), worker()
         at(clock, 1, first.end)
 
-        reply = holder.run(wait=20)
+        reply = waiter.run(wait=20)
 
         assert [first.replies[0].response.status, reply.response.status] == [503, 201]
-        assert holder.record().attempt == 2
+        assert waiter.record().attempt == 2
 
     def test_and_claims_when_the_record_is_deleted(self, worker: NewWorker, clock: SetClock) -> None:
         with suppress(Killed):
             worker().run(killed)
-        holder = worker()
-        key = {"id": {"S": holder.record().id}}
-        at(clock, 1, lambda: holder.client.delete_item(TableName=holder.table, Key=key))
+        waiter = worker()
+        key = {"id": {"S": waiter.record().id}}
+        at(clock, 1, lambda: waiter.client.delete_item(TableName=waiter.table, Key=key))
 
-        reply = holder.run(wait=20)
+        reply = waiter.run(wait=20)
 
         assert not reply.replayed
-        assert holder.record().attempt == 1
+        assert waiter.record().attempt == 1
 
 
 class TestCost:
@@ -173,28 +173,28 @@ class TestCost:
         reads: int,
         record_property: Callable[[str, object], None],
     ) -> None:
-        first, holder = running(), worker()
+        first, waiter = running(), worker()
         at(clock, seconds, first.end)
 
-        holder.run(wait=20)
+        waiter.run(wait=20)
 
-        record_property("reads of one holder", holder.calls["GetItem"])
-        assert holder.calls == {"PutItem": 1, "GetItem": reads}
+        record_property("reads of one waiter", waiter.calls["GetItem"])
+        assert waiter.calls == {"PutItem": 1, "GetItem": reads}
 
     def test_is_of_strongly_consistent_reads(
         self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
     ) -> None:
-        # DynamoDB Local is always consistent: what is asked for shows.
+        # DynamoDB Local is always consistent, so look at what is asked for.
         asked: list[bool] = []
 
         def note(params: dict[str, Any], **_: object) -> None:
             asked.append(params["ConsistentRead"])
 
         running()
-        holder = worker()
-        holder.client.meta.events.register("provide-client-params.dynamodb.GetItem", note)
+        waiter = worker()
+        waiter.client.meta.events.register("provide-client-params.dynamodb.GetItem", note)
 
-        holder.refused(wait=1)
+        waiter.refused(wait=1)
 
         assert asked
         assert all(asked)
@@ -230,14 +230,14 @@ class TestPolicy:
         assert sum(clock.sleeps) == 7_000
 
     def test_keeps_time_to_take_over_safely(self, worker: NewWorker, clock: SetClock) -> None:
-        # Given a lease that lapses when the holder has less time left than an attempt needs
+        # Given a lease that lapses when the waiter has less time left than an attempt needs
         with suppress(Killed):
             worker().run(killed)
         clock.advance(LEASE_SECONDS - 5)
-        holder = worker()
+        waiter = worker()
 
-        # Then the holder leaves it to the next retry
-        refusal = holder.refused(wait=20, seconds=8)
+        # When it lapses, then the waiter leaves the operation to the next retry
+        refusal = waiter.refused(wait=20, seconds=8)
 
         assert (refusal.slug, refusal.retry_after) == ("unavailable", 1)
-        assert holder.record().attempt == 1
+        assert waiter.record().attempt == 1
