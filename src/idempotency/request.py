@@ -182,7 +182,9 @@ def matched_path(event: Mapping[str, Any]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         unmatched = _UNMATCHED if match[2] else _UNMATCHED_OR_SLASH
-        return unmatched.sub(lambda found: quote(found[0], safe=""), str(parameters.get(match[1], "")))
+        return unmatched.sub(
+            lambda found: quote(found[0], safe="", errors="surrogatepass"), str(parameters.get(match[1], ""))
+        )
 
     route: str = event["resource"]
     return _PARAMETER.sub(fill, route)
@@ -282,7 +284,7 @@ def _path_parameters(route: str, path: str) -> dict[str, str]:
     found = re.fullmatch(pattern, path)
     values = found.groupdict() if found else {}
     return {
-        match[1]: unquote(values[f"p{match.start()}"])
+        match[1]: unquote(values[f"p{match.start()}"], errors="surrogatepass")
         for match in _PARAMETER.finditer(route)
         if f"p{match.start()}" in values
     }

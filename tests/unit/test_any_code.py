@@ -10,7 +10,7 @@ from decimal import Decimal
 from io import StringIO
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aws_lambda_powertools import Logger, Metrics
@@ -694,8 +694,10 @@ class TestMappedException:
         assert (answer.status, answer.replayed, world.undone) == (200, True, [])
 
     @pytest.mark.parametrize(
-        "returned", [None, {}, "text", ({}, 402), Response("402"), 402], ids=lambda returned: type(returned).__name__
-    )  # type: ignore[arg-type]
+        "returned",
+        [None, {}, "text", ({}, 402), cast("Any", Response)("402"), 402],
+        ids=lambda each: type(each).__name__,
+    )
     def test_to_nonsense_is_a_mistake_that_is_told_and_may_be_mended(
         self, world: World, declining: Callable[..., Route], returned: Any
     ) -> None:

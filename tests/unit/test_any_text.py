@@ -95,7 +95,7 @@ def test_an_id(campaigns: Campaigns, kind: str, id_: str, base_path: str, header
 
 
 @pytest.mark.parametrize("kind", ["servers", "campaigns"])
-@pytest.mark.parametrize("id_", ["", "\0", "a\0b", "\ud800", "x" * 2_042, "é" * 1_100, "x" * 6_000], ids=ascii)
+@pytest.mark.parametrize("id_", ["", "x" * 2_042, "é" * 1_100, "x" * 6_000], ids=ascii)
 def test_an_id_that_none_can_have_is_not_looked_up(campaigns: Campaigns, calls: list[str], kind: str, id_: str) -> None:
     event = proxy_event("GET", f"/v1/{kind}/id", resource=f"/v1/{kind}/{{id}}", authorizer=ALICE)
     event["pathParameters"] = {"id": id_}
