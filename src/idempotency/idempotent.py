@@ -199,7 +199,9 @@ class Idempotent:
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
-            reply = self.lifecycle.run(invocation(lambda: body), key, _wait(event, policy))
+            preferred = _preferred_wait(event)
+            wait = policy.wait_by_default if preferred is None else preferred
+            reply = self.lifecycle.run(invocation(lambda: body), key, wait)
         return _render(reply, policy, event)
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
@@ -220,7 +222,7 @@ class Idempotent:
         return reply
 
     def _key(self, event: APIGatewayProxyEvent, policy: Policy) -> str:
-        key_format = self.lifecycle.settings.key_format_of(policy)
+        key_format = policy.key_format or self.lifecycle.settings.key_format
         key = parse_key(header_values(event, "idempotency-key"), key_format)
         if key is None and policy.key_required:
             raise Problem("key-missing", "Send an Idempotency-Key of your own with each new request; a UUID, say.")
@@ -317,11 +319,6 @@ def _preferred_wait(event: APIGatewayProxyEvent) -> int | None:
     """Seconds of the ``wait`` preference; of several the first, on whichever line (RFC 7240, sections 2 and 4.3)."""
     match = _WAIT.search(",".join(header_values(event, "prefer")))
     return int(match[1]) if match else None
-
-
-def _wait(event: APIGatewayProxyEvent, policy: Policy) -> int:
-    preferred = _preferred_wait(event)
-    return policy.wait_by_default if preferred is None else preferred
 
 
 def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Response[Any]:

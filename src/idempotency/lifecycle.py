@@ -112,7 +112,7 @@ class Lifecycle:
         """
         request, policy = invocation.request, invocation.policy
         started = self.clock.now()
-        limit = min(wait, self.settings.wait_limit_of(policy))
+        limit = min(wait, self.settings.wait_limit if policy.wait_limit is None else policy.wait_limit)
         wait_until = min(started + limit * 1000, invocation.deadline - _TIME_TO_ANSWER)
         id_ = record_id(request.principal, request.method, request.route, key)
         owner = str(uuid4())
@@ -261,8 +261,8 @@ class Lifecycle:
             if attempt.failed or verdict.end is End.FAIL:
                 verdict = self._undo(attempt, verdict)
             elif verdict.end is End.RETRY:
-                return self._release(attempt.record, verdict)
-            else:
+                return self._release(attempt.known, verdict)
+            elif not attempt.undisturbed:
                 self._telemetry.doubt(attempt.doubts(verdict), attempt.record)
             return self._complete(attempt.record, verdict, invocation.policy)
         except (RowTaken, NotStorable) as error:
@@ -270,7 +270,7 @@ class Lifecycle:
         except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
             if not isinstance(error, Retry):
                 self._telemetry.error(error)
-            return self._release(attempt.record, Verdict.unsettled(error, verdict))
+            return self._release(attempt.known, Verdict.unsettled(error, verdict))
 
     def _undo(self, attempt: Attempt, verdict: Verdict) -> Verdict:
         # Before anything is decided: whoever is cut off afterwards tells nobody.

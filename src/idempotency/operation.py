@@ -328,6 +328,16 @@ class Attempt(Operation):
 
     @property
     def record(self) -> Record:
+        """The record as this attempt last wrote it."""
+        return self._record
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether this is the first attempt, and each step came to an outcome: then nothing can be in doubt."""
+        return self._record.attempt == 1 and not any(step.open for step in self._steps.values())
+
+    @property
+    def known(self) -> Record:
         """The record, with all that this attempt knows of outcomes."""
         with self._lock:  # a step that does not end may still run in another thread
             return self._known()

@@ -138,14 +138,6 @@ class Settings:
         """Seconds for which a route's completed responses are kept."""
         return self.ttl if policy.ttl is None else policy.ttl
 
-    def wait_limit_of(self, policy: Policy) -> int:
-        """Longest time, in seconds, for which a duplicate may wait at a route."""
-        return self.wait_limit if policy.wait_limit is None else policy.wait_limit
-
-    def key_format_of(self, policy: Policy) -> KeyFormat:
-        """The format of keys that a route accepts."""
-        return policy.key_format or self.key_format
-
     def lease_until(self, now: int, deadline: int, policy: Policy) -> int:
         """When others may take over (all in epoch milliseconds): the attempt's deadline, or sooner by the policy."""
         end = deadline if policy.lease is None else min(deadline, now + policy.lease * 1000)
