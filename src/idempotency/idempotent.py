@@ -17,7 +17,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from idempotency.body import Body
-from idempotency.errors import Problem, Retry, as_problem
+from idempotency.errors import NotStorable, Problem, Retry, as_problem
 from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
@@ -75,8 +75,8 @@ class Idempotent:
         def provision_server(server: ServerRequest, operation: Operation) -> Completion: ...
 
     The annotation of the first parameter says what the JSON body is read as: a `Body`, or `bytes` for a route that
-    reads its own; what is JSON comes in its canonical form (RFC 8785), since all spellings of it are one request. Path
-    parameters follow the operation. Whatever is wrong with a request is found before its key is
+    reads its own; what is JSON comes written in one way, since all spellings of it are one request. Path parameters
+    follow the operation. Whatever is wrong with a request is found before its key is
     claimed, so that no mistake uses a key up.
 
     Args:
@@ -195,7 +195,7 @@ class Idempotent:
         try:
             key = self._key(event, policy)
             body = _read_body(body_class, request, policy)
-            request = request.canonical()
+            request = request.normal()
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
@@ -248,7 +248,7 @@ class Idempotent:
 
     def _show_problem(self, error: Exception) -> Response[str]:
         problem = as_problem(error)
-        if problem.slug == "internal-error":
+        if problem.slug == "internal-error" or isinstance(error, NotStorable):
             self._telemetry.error(error)
         return problem.response()
 
@@ -280,7 +280,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.canonical().body
+        return request.normal().body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)

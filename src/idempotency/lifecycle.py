@@ -41,7 +41,9 @@ _TIME_TO_ANSWER = 1_000
 _LONGEST_RECOVERY_PAUSE = 900
 # Beyond a century, nobody means a number of seconds.
 _DIGITS_OF_A_PAUSE = 10
-_CACHE_ENTRY_OVERHEAD = 1_024
+# Bytes of memory that a completed record takes, and each value of a header, beside what they say (measured).
+_CACHE_ENTRY_OVERHEAD = 1_536
+_CACHE_HEADER_OVERHEAD = 256
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Lifecycle:
         self.clock = clock
         self._telemetry = telemetry
         self._cache: LRUCache[str, tuple[Record, StoredResponse]] = LRUCache(
-            settings.cache_bytes, getsizeof=lambda entry: entry[1].size + _CACHE_ENTRY_OVERHEAD
+            settings.cache_bytes, getsizeof=lambda entry: _memory(entry[1])
         )
 
     @classmethod
@@ -323,3 +325,8 @@ class Lifecycle:
         with suppress(ValueError):  # larger than the whole cache
             # Whatever else a record of an earlier version still holds is not paid for by its size.
             self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)
+
+
+def _memory(response: StoredResponse) -> int:
+    values = sum(map(len, response.headers.values()))
+    return response.size + _CACHE_ENTRY_OVERHEAD + values * _CACHE_HEADER_OVERHEAD

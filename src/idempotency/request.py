@@ -119,13 +119,17 @@ class Request:
         except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
             raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
 
-    def canonical(self) -> Self:
-        """The same request, with a JSON body in its canonical form, as it is compared and kept.
+    def normal(self) -> Self:
+        """The same request, with a JSON body written in the one way in which operations read every spelling of it.
+
+        That is not its canonical form, whose large numbers (``1e16``) look like integers that `json` refuses.
 
         Raises:
             Problem: see `json`.
         """
-        return replace(self, body=self._parsed[1]) if self.is_json else self
+        if not self.is_json:
+            return self
+        return replace(self, body=json.dumps(self.json, separators=(",", ":"), sort_keys=True).encode())
 
     def pack(self) -> bytes:
         """Compress what is needed to run the request again: no header but its content type, so never the token.

@@ -417,7 +417,11 @@ class Store(_Table):
                 if reason["Code"] == "ConditionalCheckFailed":
                     raise RowTaken(row) from None
                 if reason["Code"] == "ValidationError":
-                    raise NotStorable(f"DynamoDB refuses a row: {reason.get('Message')}") from None
+                    raise _refused_row(reason.get("Message")) from None
+            raise
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ValidationException":  # the record itself is within all limits
+                raise _refused_row(error.response["Error"].get("Message")) from error
             raise
 
     def _write_parts(self, record: Record, body: bytes, expires_at_seconds: int) -> int:
@@ -487,6 +491,10 @@ def _raise_unless_already_done(failed: _ConditionFailed, record: Record, status:
     current = _record(failed.item) if failed.item else None
     if current is None or (current.owner, current.status) != (record.owner, status):
         raise Fenced(current) from None
+
+
+def _refused_row(reason: str | None) -> NotStorable:
+    return NotStorable(f"DynamoDB refuses a row: {reason}")
 
 
 def _row_item(row: Row, operation_id: str) -> dict[str, Any]:

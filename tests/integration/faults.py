@@ -59,6 +59,11 @@ def refuse(worker: Worker, operation: str, code: str, times: int = 1, *, reasons
     _inject(worker, operation, lambda request: _answer(request, 400, error), times)
 
 
+def answer(worker: Worker, operation: str, status: int, body: str, times: int = SDK_ATTEMPTS) -> None:
+    """Answer with whatever a proxy or a load balancer may say, and carry nothing out."""
+    _inject(worker, operation, lambda request: _raw_answer(request, status, body.encode()), times)
+
+
 def meanwhile(worker: Worker, operation: str, happens: Callable[[], object]) -> None:
     """Let something happen just before a request is sent."""
 
@@ -97,7 +102,11 @@ class _Raw(BytesIO):
 
 
 def _answer(request: AWSPreparedRequest, status: int, body: dict[str, Any]) -> AWSResponse:
-    return AWSResponse(request.url, status, HTTPHeaders(), _Raw(json.dumps(body).encode()))
+    return _raw_answer(request, status, json.dumps(body).encode())
+
+
+def _raw_answer(request: AWSPreparedRequest, status: int, body: bytes) -> AWSResponse:
+    return AWSResponse(request.url, status, HTTPHeaders(), _Raw(body))
 
 
 def _inject(worker: Worker, operation: str, fault: Fault, times: int) -> None:

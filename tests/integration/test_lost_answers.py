@@ -17,7 +17,7 @@ from idempotency.errors import Problem, Rejected, Retry
 from idempotency.operation import Operation
 from idempotency.policy import Settings
 from idempotency.record import Status
-from idempotency.response import Completion
+from idempotency.response import Completion, Row
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.crashes import Killed
@@ -220,6 +220,40 @@ class TestNothingSent:
 
         assert one.refused().slug == "unavailable"
         assert one.scan() == []
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 504])
+    @pytest.mark.parametrize(
+        "body",
+        ["", "<html><body>Bad gateway</body></html>", "Service Unavailable", "{}", '{"message": null}', "{"],
+        ids=["empty", "HTML", "text", "no error", "null", "broken"],
+    )
+    def test_for_an_answer_that_makes_no_sense_likewise(self, worker: NewWorker, status: int, body: str) -> None:
+        one = worker()
+        faults.answer(one, "PutItem", status, body)
+
+        refusal = one.refused()
+
+        assert (refusal.slug, refusal.status, refusal.retry_after) == ("unavailable", 503, 1)
+        assert one.scan() == []
+
+    @pytest.mark.parametrize("body", ["", "<html></html>", "{"], ids=["empty", "HTML", "broken"])
+    @pytest.mark.parametrize("call", ["UpdateItem", "TransactWriteItems"])
+    def test_for_such_an_answer_later_on_is_resumed_by_the_retry(
+        self, worker: NewWorker, rows: str, clock: SetClock, call: str, body: str
+    ) -> None:
+        one = worker()
+        done: list[int] = []
+        faults.answer(one, call, 503, body)
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("page", lambda _: done.append(1))
+            return Completion(201, {}, rows=[Row(rows, {"id": "a"})])
+
+        first = one.run(run)
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        assert (first.response.status, first.response.header("retry-after")) == (503, "1")
+        assert one.run(run).response.status == 201
 
     def test_of_the_completion_is_released_and_resumed_by_the_retry(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()

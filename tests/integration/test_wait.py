@@ -56,6 +56,13 @@ class Failing(Running):
         raise Retry("later")
 
 
+class Asking(Running):
+    """A first request that ends with what the service behind it asks for: a pause of seven seconds."""
+
+    def _ends(self, operation: Operation) -> Response[Any]:
+        raise Retry("later", retry_after=7)
+
+
 @pytest.fixture
 def running(worker: NewWorker) -> Iterator[Callable[..., Running]]:
     """Function that begins a first request."""
@@ -148,6 +155,36 @@ class TestWait:
 
         assert [first.replies[0].response.status, reply.response.status] == [503, 201]
         assert waiter.record().attempt == 2
+
+    def test_and_respects_the_pause_that_the_service_behind_asked_for(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        # Given a first request that fails after a second, and asks for a pause of seven
+        first, holder = running(Asking), worker()
+        at(clock, 1, first.end)
+
+        # When a duplicate is held
+        reply = holder.run(wait=20)
+
+        # Then it takes the operation up no sooner
+        assert (reply.response.status, holder.record().attempt) == (201, 2)
+        assert 8_000 < sum(clock.sleeps) < 9_000
+
+    def test_and_is_told_of_that_pause_if_it_is_longer_than_it_waits(
+        self, worker: NewWorker, clock: SetClock, running: Callable[..., Running]
+    ) -> None:
+        first, holder = running(Asking), worker()
+        at(clock, 1, first.end)
+
+        refusal = holder.refused(wait=5)
+
+        assert (refusal.slug, holder.record().attempt) == ("in-progress", 1)
+        assert refusal.retry_after in {3, 4}
+
+    def test_but_a_retry_of_the_client_does_not_wait(self, worker: NewWorker, running: Callable[..., Running]) -> None:
+        running(Asking).end()
+
+        assert worker().run(wait=20).response.status == 201
 
     def test_and_claims_when_the_record_is_deleted(self, worker: NewWorker, clock: SetClock) -> None:
         with suppress(Killed):

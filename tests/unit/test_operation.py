@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from threading import Barrier
 from typing import Any, cast
 from unittest.mock import Mock
@@ -276,6 +278,70 @@ class TestMistake:
 
         assert attempt().step("s", lambda _: "x" * 15_998)
         assert list(kept.record.steps) == ["s"]
+
+
+class TestRoom:
+    """An item holds 400 KB, names included; outcomes of steps share it with a request and a failure."""
+
+    LONGEST = "😀" * 92
+    FOR_OUTCOMES = 400 * 1024 - 40_000 - 20_000 - 10_240 - 5_000
+
+    @pytest.mark.parametrize(
+        ("name", "result", "steps"),
+        [
+            ("{:08}", "x" * 15_998, 19),
+            ("{:08}", "", 1_000),
+            (LONGEST + "{:08}", "", 200),
+            (LONGEST + "{:08}", "x" * 15_998, 18),
+        ],
+        ids=["large results", "many steps", "long names", "both"],
+    )
+    @pytest.mark.parametrize("refused", [False, True])
+    def test_that_is_taken_ends_the_operation_before_the_call(
+        self, attempt: NewAttempt, kept: Checkpoints, calls: Calls, name: str, result: str, steps: int, refused: bool
+    ) -> None:
+        operation = attempt()
+        no = Rejected("no", result, status=409)
+
+        def fill() -> None:
+            for number in count():
+                call = calls.failing("x", no) if refused and number % 2 else calls("x", result)
+                with suppress(Rejected):
+                    operation.step(name.format(number), call, undo=calls("undo"))
+
+        with pytest.raises(NotStorable, match="no room left"):
+            fill()
+
+        assert len(calls.made) >= steps
+        assert len(kept.record.steps) + len(operation.record.refused) == len(calls.made)
+        operation.undo(FAILED)
+        outcomes = [
+            *kept.record.steps.items(),
+            *kept.record.refused.items(),
+            *((name, "") for name in kept.record.begun),
+        ]
+        assert sum(len(name.encode()) + len(text) + 5 for name, text in outcomes) < self.FOR_OUTCOMES
+
+    def test_is_kept_for_the_steps_in_flight(self, attempt: NewAttempt) -> None:
+        # Given more steps at once than there is room for, each of which says how large its result is only in the end
+        operation, begun = attempt(), Barrier(20)
+
+        def call(_: str) -> str:
+            begun.wait(10)
+            return "x" * 15_998
+
+        def step(number: int) -> bool:
+            try:
+                operation.step(f"{number}", call)
+            except NotStorable:
+                begun.wait(10)
+                return False
+            return True
+
+        with ThreadPoolExecutor(20) as pool:
+            kept = list(pool.map(step, range(20)))
+
+        assert kept.count(False) == 1
 
 
 class TestUndoing:
