@@ -5,7 +5,7 @@ Fixtures that several folders share are made here, so that a session starts each
 
 import os
 
-# Before anything imports boto3: clients made at import are mocked too only if moto was there first.
+# Before anything imports boto3: moto mocks clients that are made at import only if it was imported first.
 import moto.core  # noqa: F401
 import pytest
 from hypothesis import settings
@@ -13,7 +13,7 @@ from hypothesis import settings
 from tests.clocks import SetClock
 from tests.dynamodb_local import dynamodb_client, dynamodb_local
 
-# How long an example takes says more about the machine than about the code.
+# No deadlines: how long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
@@ -52,7 +52,7 @@ NEEDS = {
     "sam_local": [pytest.mark.docker, pytest.mark.xdist_group("docker")],
     "dynamodb_local": [pytest.mark.integration],
 }
-"""A mark says what a test needs; a group, that its tests share one server, and belong in one process."""
+"""Marks say what a test needs; a group says that its tests share one server, and so run in one process."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,5 +66,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def clock() -> SetClock:
-    """The time, for all workers alike."""
+    """The clock of all workers."""
     return SetClock()

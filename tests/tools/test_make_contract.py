@@ -200,7 +200,7 @@ Api:
         [
             ("", "file.yaml has no Api.Models in block style"),
             ("[]", "file.yaml has no Api.Models in block style"),
-            ("Api:\n  Modles:\n", "file.yaml has no Api.Models in block style"),
+            ("Api:\n  Schemas:\n", "file.yaml has no Api.Models in block style"),
             ("Api: {Models: {}}", "file.yaml has no Api.Models in block style"),
             ("Api:\n  Models: {Thing: {}}", "file.yaml has no Api.Models in block style"),
             ("Api: [", "file.yaml is not valid YAML: while parsing a flow node expected"),

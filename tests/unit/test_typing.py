@@ -42,7 +42,7 @@ BAD = {
         "@idempotent(Policy())\ndef f(other: Other, operation: Operation) -> Completion: return make(other, operation)",
         "arg-type",
     ),
-    "a misspelt field of the body": ("def f(thing: Thing) -> str: return thing.nmae", "attr-defined"),
+    "a misspelt field of the body": ("def f(thing: Thing) -> str: return thing.name_", "attr-defined"),
     "a misspelt attribute of the operation": ("def f(operation: Operation) -> str: return operation.principle", "attr-defined"),
     "the engine's half of the operation": ("def f(operation: Operation) -> None: operation.undo()", "attr-defined"),
     "a body without schema": ("@idempotent(Policy())\ndef f(body: NoBody, operation: Operation) -> Completion: ...", "type-var"),
