@@ -152,7 +152,7 @@ def bob(stack: Stack) -> Client:
 
 
 def _started(cleanup: ExitStack, server: AbstractContextManager[T]) -> T:
-    """Start what a target needs; if that is not possible, the test is skipped; on CI, it fails."""
+    """Start what a target needs; where that cannot be the test is skipped, but on CI it fails."""
     # Targets that other processes start must wait: sam builds all of them in the same directory.
     with (LOCAL / "build.lock").open("w") as lock:
         flock(lock, LOCK_EX)
