@@ -1,4 +1,4 @@
-"""Clocks that tests set."""
+"""A clock that tests set."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ class SetClock(testing.SetClock):
     """Stands still until it is moved; a sleep moves it, and takes no time.
 
     Args:
-        while_asleep: what happens in the world during each sleep.
+        while_asleep: called during each sleep, for what happens elsewhere meanwhile.
     """
 
     def __init__(self, while_asleep: Callable[[], None] = lambda: None) -> None:
@@ -18,7 +18,7 @@ class SetClock(testing.SetClock):
         self.while_asleep = while_asleep
 
     def sleep(self, milliseconds: float) -> None:
-        """Move on at once."""
+        """Move the time forward, without waiting."""
         self.sleeps.append(milliseconds)
         super().sleep(milliseconds)
         self.while_asleep()

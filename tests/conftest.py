@@ -6,7 +6,7 @@ Fixtures that several folders share are made here, so that a session starts each
 import os
 from functools import cache
 
-# Before anything imports boto3: clients made at import are mocked too only if moto was there first.
+# Before anything imports boto3: moto mocks clients that are made at import only if it was imported first.
 import moto.core  # noqa: F401
 import pytest
 from botocore.loaders import JSONFileLoader
@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests.clocks import SetClock
 from tests.dynamodb_local import dynamodb_client, dynamodb_local
 
-# How long an example takes says more about the machine than about the code.
+# No deadlines: how long an example takes says more about the machine than about the code.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
@@ -57,7 +57,7 @@ NEEDS = {
     "sam_local": [pytest.mark.docker, pytest.mark.xdist_group("docker")],
     "dynamodb_local": [pytest.mark.integration],
 }
-"""A mark says what a test needs; a group, that its tests share one server, and belong in one process."""
+"""Marks say what a test needs; a group says that its tests share one server, and so run in one process."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -71,5 +71,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def clock() -> SetClock:
-    """The time, for all workers alike."""
+    """The clock of all workers."""
     return SetClock()

@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a real engine: one DynamoDB Local a test session."""
+"""Fixtures for tests that need a real engine: one DynamoDB Local per test session."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 ENDPOINT = "DYNAMODB_LOCAL_ENDPOINT"
-"""The environment variable that names a running server, whose tables are nobody's else."""
+"""The environment variable with the URL of a running server that nobody else uses."""
 
 
 @pytest.fixture(scope="session")
 def dynamodb_local() -> Iterator[str]:
-    """The endpoint of a DynamoDB Local: the one that is told of, or one of our own.
+    """The endpoint of a DynamoDB Local: the one that the environment names, or one of our own.
 
-    Where none can be started the test is skipped, but on CI it fails.
+    If none can be started, the test is skipped; on CI, it fails.
     """
     if ENDPOINT in os.environ:
         yield os.environ[ENDPOINT]

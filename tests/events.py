@@ -36,8 +36,8 @@ def proxy_event(
         headers: names and values as the client sent them; a name may occur more than once.
         body: text, or bytes for one of the API's binary media types.
         query: parameters as the client sent them.
-        authorizer: what the authorizer says.
-        caller: what IAM says.
+        authorizer: what the authorizer returned.
+        caller: the caller, as IAM identifies it.
         stage: the stage.
     """
     values: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the functions as they are deployed, on an AWS account that moto keeps (one thread only)."""
+"""Fixtures for tests of the functions as they are deployed, on AWS as moto simulates it (one thread only)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tools.local.tables import create_table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Each is called as the template calls it.
+# Tables have the names of the template's resources.
 _TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
 
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[None]:
-    """An AWS account of moto's, with the tables of the stack."""
+    """An AWS account simulated by moto, with the tables of the stack."""
     with mock_aws():
         for table in _TABLES:
             create_table(api.dynamodb, table, table)
@@ -46,7 +46,7 @@ def dynamodb(cloud: None) -> Iterator[DynamoDBClient]:
 
 @pytest.fixture
 def logs() -> Iterator[StringIO]:
-    """What the function logs."""
+    """The function's log."""
     handler = api.logger.registered_handler
     stream, before = StringIO(), handler.stream  # type: ignore[attr-defined]
     handler.stream = stream  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def zone(cloud: None) -> str:
 
 @pytest.fixture(scope="session")
 def secret(cloud: None) -> str:
-    """The secret that holds MyFunnelAPI's token."""
+    """The secret with MyFunnelAPI's token."""
     client = boto3.client("secretsmanager")
     client.create_secret(Name="myfunnel", SecretString=myfunnel.TOKEN)
     client.close()

@@ -1,4 +1,4 @@
-"""Telemetry that are kept instead of sent."""
+"""Telemetry that is kept instead of sent."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from idempotency.telemetry import Outcome, Telemetry
 
 
 class RecordedTelemetry(Telemetry):
-    """Keeps what it is told."""
+    """Keeps everything that is emitted."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []

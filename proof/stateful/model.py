@@ -115,11 +115,10 @@ class Model:
             return self._completed(found, post)
         if post.down:
             return Expected(503, "unavailable", retry_after=1)
-        # An expired record first makes the claim fail, and is then replaced.
-        claimed = found is None or (not forgotten and found.body == post.body and _claimable(found, self.now))
-        if post.death == "before the claim" or (post.death == "after the claim" and not claimed):
+        # A claim first fails if there is any record: only the next write, which this death prevents, would change that.
+        if post.death == "before the claim" or (post.death == "after the claim" and found is not None):
             return Expected(502)
-        if found is None or claimed or forgotten:
+        if found is None or forgotten or (found.body == post.body and _claimable(found, self.now)):
             return self._run(post, deadline)
         return self._not_claimed(found, post, deadline)
 

@@ -111,8 +111,8 @@ class World:
         if self._post.down and TOKENS not in cast("bytes", request.body):
             raise EndpointConnectionError(endpoint_url=request.url)
         operation = event_name.rpartition(".")[2]
-        self._claims += operation == "UpdateItem"
-        at_claim = operation == "UpdateItem" and self._claims == 1
+        self._claims += operation == "PutItem"
+        at_claim = operation == "PutItem" and self._claims == 1
         at_commit = operation == "TransactWriteItems"
         match self._post.death:
             case "before the claim" if at_claim:

@@ -1,4 +1,4 @@
-"""A campaign as a test sees it: what its client sends, and what it has come to in every service."""
+"""A campaign as a test sees it: what its client sends, and what each service then has of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Campaign:
 
     @property
     def domain(self) -> str:
-        """Its domain: no other campaign's."""
+        """Its domain, which no other campaign has."""
         return f"{self.key}.{ZONE}"
 
     @property
@@ -40,7 +40,7 @@ class Campaign:
         return client.post(PATH, self._body, self.key)
 
     def post_until_done(self, client: Client, within: float = 90) -> Answer:
-        """Send it as often as it takes."""
+        """Send it until it is done."""
         return client.post_until_done(PATH, self._body, self.key, within=within)
 
     @property
@@ -49,7 +49,7 @@ class Campaign:
 
 
 class Services:
-    """What every service of a stack says of campaigns.
+    """What the services of a stack know about campaigns.
 
     Args:
         stack: the stack.
@@ -67,7 +67,7 @@ class Services:
         return self.store.get(campaign.record_id)
 
     def effects(self, campaign: Campaign) -> dict[str, int]:
-        """How many things there are of it; what has been deleted does not count."""
+        """How many of each thing exist for it; deleted ones do not count."""
         funnels = self.myfunnel.funnels(campaign.domain)
         hosts = {funnel.hostname for funnel in funnels}
         rows = [self._row("campaign", row["campaign_id"]) for row in [self._row("domain", campaign.domain)] if row]

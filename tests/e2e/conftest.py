@@ -1,4 +1,4 @@
-"""The targets of the black-box suite, each started at its first use; those that are servers, once a session."""
+"""The targets of the black-box suite, each started at its first use; those that are servers, once per session."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Where tests.events.Answer expects every problem's type to lead.
+# The clients of the tests expect every problem's type to lead here.
 _SPECIFICATION = f"SpecificationUrl={os.environ['SPECIFICATION_URL']}"
 
 
@@ -58,7 +58,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.fixture
 def key() -> str:
-    """A key that nobody has used."""
+    """A new key."""
     return str(uuid4())
 
 
@@ -70,7 +70,7 @@ def in_process(
     clock: SetClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[InProcess]:
-    """The handlers in this process, just started, on DynamoDB Local."""
+    """The handlers in this process, freshly started, on DynamoDB Local."""
     monkeypatch.setenv("IDEMPOTENCY_TABLE", tables.records)
     monkeypatch.setenv("RESOURCES_TABLE", tables.rows)
     monkeypatch.setenv("TOKENS_TABLE", "TokensTable")
@@ -120,13 +120,13 @@ def issued(tables: Tables) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Faults:
-    """Faults that may happen to calls of the deployed stack."""
+    """Faults at the calls of the deployed stack."""
     return Faults(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="session")
 def stack(faults: Faults, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stack with the probe beside its own routes, deployed to a local cloud of this test session's own."""
+    """The stack, with the probe besides its own routes, deployed to a local cloud for this test session."""
     scratch = tmp_path_factory.mktemp("stack")
     name, _, value = _SPECIFICATION.partition("=")
     with ExitStack() as cleanup:

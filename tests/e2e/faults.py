@@ -19,15 +19,15 @@ class Rule:
     """What happens to a call.
 
     Args:
-        call: which one, such as ``dynamodb.UpdateItem`` or ``myfunnel.POST``; ``*`` stands for anything.
-        number: the how manieth of the operation's calls like this, from 1; the SDK's repetitions count.
-        when: before it is sent; during it, when the service has been sent it and nobody waits for the answer; or after
-            it has been answered.
-        do: kill -9 the worker; lose the connection; refuse with a throttling error or, from MyFunnelAPI, a 503; or
-            wait.
+        call: its name, such as ``dynamodb.UpdateItem`` or ``myfunnel.POST``; ``*`` stands for anything.
+        number: which of the operation's calls with this name, from 1; repetitions by the SDK count.
+        when: before it is sent; during it, when it has been sent but nobody waits for the answer; or after it has been
+            answered.
+        do: kill -9 the worker; lose the connection; refuse, with a throttling error or, from MyFunnelAPI, a 503; or
+            delay.
         times: how many calls in a row.
         function: part of the name of the function that makes it; empty for any.
-        seconds: how long to wait.
+        seconds: how long a delay is.
     """
 
     call: str = "*"
@@ -40,10 +40,10 @@ class Rule:
 
 
 class Faults:
-    """The rules and journals of operations, each by the id of its record (`idempotency.key.record_id`).
+    """The rules and journals of operations, each by the id of its record (`idempotency.request.record_id`).
 
     Args:
-        directory: where they are kept.
+        directory: the directory that they are kept in.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,15 +56,15 @@ class Faults:
         return {"PYTHONPATH": str(_INJECTED), "INJECTED": "injector", "FAULTS": str(self.directory)}
 
     def expect(self, record_id: str, rules: Iterable[Rule]) -> None:
-        """Have faults happen to an operation."""
+        """Make faults happen to an operation."""
         (self.directory / f"{record_id}.rules").write_text(json.dumps([asdict(rule) for rule in rules]))
 
     def calls(self, record_id: str) -> list[str]:
-        """What an operation has called, in order, such as ``dynamodb.UpdateItem``."""
+        """The calls that an operation has made, in order, such as ``dynamodb.UpdateItem``."""
         return self._journal(record_id, "calls")
 
     def met(self, record_id: str) -> list[str]:
-        """To which of its calls something has happened."""
+        """The calls of an operation to which a fault has happened."""
         return self._journal(record_id, "met")
 
     def _journal(self, record_id: str, kind: str) -> list[str]:

@@ -14,12 +14,12 @@ from tests.events import Context, Headers, proxy_event
 from tools.local import template
 from tools.local.client import Answer
 
-# As on the local stack.
+# The same as on the local stack.
 TIMEOUT_SECONDS = 10
 
 
 class InProcess(Target):
-    """The handlers of the functions, called as the gateway calls them; time passes only when it is told to."""
+    """The handlers of the functions, called as the gateway calls them; time passes only when a test says so."""
 
     name = "the handler in process"
     traits = frozenset({Trait.EVERY_HEADER})
@@ -61,7 +61,7 @@ def _routes() -> list[tuple[str, str]]:
 
 
 def _authorize(headers: Headers) -> dict[str, Any] | None:
-    """What the authorizer says of a token; None without one."""
+    """What the authorizer says about a token; None without one."""
     token = next((value for name, value in headers if name.lower() == "authorization"), None)
     if token is None:
         return None
@@ -71,5 +71,5 @@ def _authorize(headers: Headers) -> dict[str, Any] | None:
 
 
 def _as_gateway_passes(body: bytes) -> str | None:
-    """Text, in which bytes that are no UTF-8 have been replaced."""
+    """A body as text; bytes that are not UTF-8 are replaced."""
     return body.decode(errors="replace") or None

@@ -1,4 +1,4 @@
-"""Where the black-box suite runs, as far as it is a server; `tests.e2e.in_process` is not."""
+"""The targets of the black-box suite that are servers; `tests.e2e.in_process` is the one that is not."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ JSON = ("Content-Type", "application/json")
 
 
 class Trait(Enum):
-    """What not every target has."""
+    """A property that not every target has."""
 
     AUTHORIZER = auto()
     """Refuses a bad token before the function is asked."""
     GATEWAY_RESPONSES = auto()
-    """Answers in the words of the template's GatewayResponses."""
+    """Answers with the template's GatewayResponses."""
     EVERY_HEADER = auto()
-    """Hands the function a header that was sent twice, and sees a bare line break for what it is."""
+    """Passes a header that was sent twice on to the function, and refuses a bare line break in one."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Tables:
     rows: str
 
     def ids(self) -> frozenset[str]:
-        """The id of everything that is in them."""
+        """The ids of all items in them."""
         pages = [
             page
             for table in (self.records, self.rows)
@@ -60,7 +60,7 @@ class Tables:
         return frozenset(item["id"]["S"] for page in pages for item in page["Items"])
 
     def record(self, id_: str) -> Mapping[str, Any]:
-        """A record as DynamoDB has it."""
+        """A record as it is in DynamoDB."""
         return self.dynamodb.get_item(TableName=self.records, Key={"id": {"S": id_}}, ConsistentRead=True)["Item"]
 
 
@@ -81,14 +81,14 @@ class Target(ABC):
 
     @abstractmethod
     def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
-        """Send a request as it is."""
+        """Send a request unchanged."""
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         time.sleep(seconds)
 
     def needs(self, trait: Trait) -> None:
-        """Skip the test where it could show nothing."""
+        """Skip the test if this target lacks what it needs."""
         if trait not in self.traits:
             pytest.skip(f"{self.name} has no {trait.name.lower().replace('_', ' ')}")
 
@@ -107,7 +107,7 @@ class Target(ABC):
         return self.send("POST", path, sent, text if isinstance(text, bytes) else text.encode())
 
     def probe(self, key: str, *attempts: str, headers: Headers = (JSON,), **how: Any) -> Answer:
-        """POST an operation whose attempts do as they are told, see `probe.ProbeRequest`."""
+        """POST an operation whose attempts do what they are told, see `probe.ProbeRequest`."""
         return self.post(key, {"attempts": attempts, **how}, path=PROBE, headers=headers)
 
     def get(self, path: str, principal: str = "alice") -> Answer:

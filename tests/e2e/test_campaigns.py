@@ -1,4 +1,4 @@
-"""A campaign on the deployed stack while MyFunnelAPI or DynamoDB misbehaves: each ends right."""
+"""Campaigns on the deployed stack while MyFunnelAPI or DynamoDB misbehaves: each ends as it should."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
 
 @pytest.fixture(scope="module")
 def services(stack: Stack) -> Services:
-    """What the services say."""
+    """The services of the stack."""
     return Services(stack)
 
 
@@ -35,7 +35,7 @@ def campaign(services: Services) -> Iterator[Campaign]:
 
 
 def fails(campaign: Campaign, services: Services, **fault: object) -> None:
-    """Let MyFunnelAPI do something wrong with the campaign."""
+    """Make MyFunnelAPI do something wrong with the campaign."""
     services.myfunnel.expect(Fault(domain=campaign.domain, **fault))  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ def test_is_launched_and_shown_to_its_principal(
     assert bob.get(f"/v1/{path}").status == 404
 
 
-def test_of_a_domain_that_is_taken_does_nothing(
+def test_for_a_domain_that_is_taken_does_nothing(
     campaign: Campaign, services: Services, alice: Client, bob: Client
 ) -> None:
     campaign.post(alice)
@@ -65,7 +65,7 @@ def test_of_a_domain_that_is_taken_does_nothing(
     assert len(services.myfunnel.calls(campaign.domain)) == 1
 
 
-def test_ends_right_if_myfunnel_acts_and_drops_the_connection(
+def test_ends_as_it_should_if_myfunnel_acts_and_drops_the_connection(
     campaign: Campaign, services: Services, alice: Client
 ) -> None:
     fails(campaign, services, drop=True, times=2)  # the function calls again at once
@@ -76,7 +76,9 @@ def test_ends_right_if_myfunnel_acts_and_drops_the_connection(
     assert services.effects(campaign) == ONE_OF_EACH
 
 
-def test_ends_right_if_myfunnel_answers_500_five_times(campaign: Campaign, services: Services, alice: Client) -> None:
+def test_ends_as_it_should_if_myfunnel_answers_500_five_times(
+    campaign: Campaign, services: Services, alice: Client
+) -> None:
     fails(campaign, services, times=5, act=False, status=500, retry_after=1)
 
     assert campaign.post_until_done(alice).status == 201
@@ -88,7 +90,7 @@ def test_ends_right_if_myfunnel_answers_500_five_times(campaign: Campaign, servi
 
 
 @pytest.mark.slow
-def test_ends_right_if_myfunnel_hangs(campaign: Campaign, services: Services, alice: Client) -> None:
+def test_ends_as_it_should_if_myfunnel_hangs(campaign: Campaign, services: Services, alice: Client) -> None:
     fails(campaign, services, linger=20)
     started = time.monotonic()
 
@@ -99,7 +101,7 @@ def test_ends_right_if_myfunnel_hangs(campaign: Campaign, services: Services, al
     assert services.effects(campaign) == ONE_OF_EACH
 
 
-def test_ends_right_if_myfunnel_rejects_for_good(campaign: Campaign, services: Services, alice: Client) -> None:
+def test_ends_as_it_should_if_myfunnel_rejects_for_good(campaign: Campaign, services: Services, alice: Client) -> None:
     fails(campaign, services, times=None, act=False, status=422)
 
     answers = [campaign.post(alice) for _ in range(3)]
@@ -116,7 +118,7 @@ def test_ends_right_if_myfunnel_rejects_for_good(campaign: Campaign, services: S
     [("dynamodb.PutItem", 1), ("dynamodb.UpdateItem", 1), ("dynamodb.UpdateItem", 2)],
     ids=["claim", "first checkpoint", "second checkpoint"],
 )
-def test_ends_right_if_dynamodb_loses_an_answer(
+def test_ends_as_it_should_if_dynamodb_loses_an_answer(
     call: str, number: int, campaign: Campaign, faults: Faults, services: Services, alice: Client
 ) -> None:
     faults.expect(campaign.record_id, [Rule(call, number, "after", "lose")])
@@ -131,7 +133,7 @@ def test_ends_right_if_dynamodb_loses_an_answer(
 
 @pytest.mark.parametrize("number", [1, 2], ids=["reservation", "completion"])
 @pytest.mark.parametrize(("when", "do"), [("after", "lose"), ("before", "refuse")])
-def test_ends_right_if_a_transaction_is_not_acknowledged_or_refused(
+def test_ends_as_it_should_if_a_transaction_is_not_acknowledged_or_refused(
     number: int,
     when: str,
     do: str,

@@ -17,7 +17,7 @@ RECOVERED_WITHIN_SECONDS = 60
 def test_killed_between_two_steps_a_campaign_is_finished_by_its_client_or_by_recovery(
     stack: Stack, faults: Faults, alice: Client
 ) -> None:
-    # Given two campaigns whose workers are killed when the landing page is there, and the DNS record is not
+    # Given two campaigns whose workers are killed when the landing page is there, but not the DNS record
     services = Services(stack)
     retried, abandoned = campaigns = [Campaign(), Campaign()]
     for campaign in campaigns:
@@ -25,7 +25,7 @@ def test_killed_between_two_steps_a_campaign_is_finished_by_its_client_or_by_rec
         assert campaign.post(alice).status >= 500
         assert services.effects(campaign) == {**NOTHING, "funnels": 1}
 
-    # When the client of one retries, and that of the other is never heard of again
+    # When the client of one retries, and that of the other never comes back
     assert retried.post_until_done(alice).status == 201
     deadline = time.monotonic() + RECOVERED_WITHIN_SECONDS
     while not ((record := services.record(abandoned)) and record.completed):
@@ -33,7 +33,7 @@ def test_killed_between_two_steps_a_campaign_is_finished_by_its_client_or_by_rec
         recover(stack.client("lambda"), stack.recovery_function_name)
         time.sleep(0.5)
 
-    # Then each has one of each, without a second call of MyFunnelAPI, and an answer that stays
+    # Then each has one of everything, without a second call to MyFunnelAPI, and an answer that stays the same
     for campaign in campaigns:
         assert services.effects(campaign) == ONE_OF_EACH
         assert len(services.myfunnel.calls(campaign.domain)) == 1

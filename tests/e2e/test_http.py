@@ -1,4 +1,4 @@
-"""Every row of the HTTP table that a target can show: the same cases, the same assertions."""
+"""Every case of the HTTP specification that a target can show, with the same assertions for all targets."""
 
 from uuid import UUID, uuid4
 
@@ -8,7 +8,7 @@ from idempotency.policy import KEPT_HEADERS
 from tests.e2e.targets import JSON, PROVISION, SERVER, Target, Trait
 from tools.local.client import Answer
 
-# The function's timeout on the local stack and two seconds for clock skew.
+# The function's timeout on the local stack, plus two seconds for clock skew.
 LEASE_SECONDS = 12
 
 
@@ -39,7 +39,7 @@ class TestFirstRequest:
 
 class TestCompleted:
     @pytest.mark.parametrize("spelling", ["{}", '"{}"'], ids=["bare", "quoted"])
-    def test_is_replayed_to_the_byte(self, target: Target, key: str, spelling: str) -> None:
+    def test_is_replayed_byte_for_byte(self, target: Target, key: str, spelling: str) -> None:
         first = target.post(key)
         before = target.tables.ids()
 
@@ -48,7 +48,7 @@ class TestCompleted:
         assert_replayed(first, second)
         assert target.tables.ids() == before
 
-    def test_is_replayed_for_the_same_json_written_otherwise(self, target: Target, key: str) -> None:
+    def test_is_replayed_for_the_same_json_written_differently(self, target: Target, key: str) -> None:
         first = target.post(key)
 
         assert_replayed(first, target.post(key, '{ "size": "l\\u0061rge",\n"region": "eu-west" }'))
@@ -104,7 +104,7 @@ class TestFailure:
         assert (first.status, first.problem, first.headers["retry-after"]) == (503, "unavailable", ["2"])
         assert (second.status, second.json["attempt"], second.replayed) == (201, 2, False)
 
-    def test_that_nobody_expected_answers_500_and_a_retry_resumes(self, target: Target, key: str) -> None:
+    def test_that_is_unexpected_answers_500_and_a_retry_resumes(self, target: Target, key: str) -> None:
         first = target.probe(key, "fail", "answer")
         second = target.probe(key, "fail", "answer")
 
@@ -115,7 +115,7 @@ class TestFailure:
 
 class TestResponse:
     @pytest.mark.parametrize("size", [0, 4_100_000], ids=["small", "5.5 MB"])
-    def test_of_json_is_replayed_to_the_byte(self, target: Target, key: str, size: int) -> None:
+    def test_of_json_is_replayed_byte_for_byte(self, target: Target, key: str, size: int) -> None:
         first = target.probe(key, "answer", size=size)
 
         assert first.status == 201
@@ -123,7 +123,7 @@ class TestResponse:
         assert first.json["text"].endswith("é漢🙂")
         assert_replayed(first, target.probe(key, "answer", size=size))
 
-    def test_of_a_1_mb_png_is_replayed_to_the_byte(self, target: Target, key: str) -> None:
+    def test_of_a_1_mb_png_is_replayed_byte_for_byte(self, target: Target, key: str) -> None:
         how = {"size": 1_000_000, "media_type": "image/png"}
         headers = [JSON, ("Accept", "image/png")]
 
@@ -149,7 +149,7 @@ class TestKey:
         ],
         ids=["absent", "empty", "256 characters", "folded", "not ASCII", "half quoted", "two in one"],
     )
-    def test_that_is_none_is_refused(self, target: Target, key: str | None, slug: str) -> None:
+    def test_that_is_invalid_is_refused(self, target: Target, key: str | None, slug: str) -> None:
         before = target.tables.ids()
 
         answer = target.post(key)
@@ -158,7 +158,7 @@ class TestKey:
         assert target.tables.ids() == before
 
     def test_with_a_line_break_is_refused(self, target: Target) -> None:
-        # A server that reads HTTP may refuse it by itself: no problem is asked for.
+        # A server may refuse this as invalid HTTP by itself, so the answer need not be a problem.
         target.needs(Trait.EVERY_HEADER)
         before = target.tables.ids()
 
@@ -166,7 +166,7 @@ class TestKey:
         assert target.tables.ids() == before
 
     @pytest.mark.parametrize("name", ["Idempotency-Key", "idempotency-key"])
-    def test_that_comes_twice_is_refused(self, target: Target, key: str, name: str) -> None:
+    def test_that_is_sent_twice_is_refused(self, target: Target, key: str, name: str) -> None:
         target.needs(Trait.EVERY_HEADER)
         before = target.tables.ids()
 
@@ -175,7 +175,7 @@ class TestKey:
         assert (answer.status, answer.problem) == (400, "key-invalid")
         assert target.tables.ids() == before
 
-    def test_of_255_characters_is_taken(self, target: Target, key: str) -> None:
+    def test_of_255_characters_is_accepted(self, target: Target, key: str) -> None:
         assert target.post(key.ljust(255, "!")).status == 201
 
 
@@ -205,7 +205,7 @@ class TestBody:
         assert target.post(key).status == 201
 
     @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream"])
-    def test_that_is_not_said_to_be_json_is_refused(self, target: Target, key: str, content_type: str) -> None:
+    def test_that_is_not_declared_as_json_is_refused(self, target: Target, key: str, content_type: str) -> None:
         before = target.tables.ids()
 
         answer = target.post(key, headers=[("Content-Type", content_type)])
@@ -229,7 +229,7 @@ class TestPrincipal:
         assert (hidden.status, hidden.problem) == (404, "not-found")
         assert b"region" not in hidden.body
 
-    def test_is_needed(self, target: Target, key: str) -> None:
+    def test_is_required(self, target: Target, key: str) -> None:
         before = target.tables.ids()
 
         answer = target.send("POST", PROVISION, [JSON, ("Idempotency-Key", key)], b"{}")
@@ -239,7 +239,7 @@ class TestPrincipal:
             assert answer.problem == "unauthorized"
         assert target.tables.ids() == before
 
-    def test_needs_a_token_that_was_issued(self, target: Target, key: str) -> None:
+    def test_requires_a_token_that_was_issued(self, target: Target, key: str) -> None:
         target.needs(Trait.AUTHORIZER)
         before = target.tables.ids()
         forged = ("Authorization", "Bearer " + "x" * 43)
@@ -252,7 +252,7 @@ class TestPrincipal:
         assert target.tables.ids() == before
 
     @pytest.mark.parametrize("header", ["X-Principal", "principalId", "X-Amz-Principal"])
-    def test_is_nothing_that_a_client_says(self, target: Target, key: str, header: str) -> None:
+    def test_is_not_what_a_client_claims(self, target: Target, key: str, header: str) -> None:
         target.post(key)
 
         assert not target.post(key, principal="bob", headers=[JSON, (header, "alice")]).replayed

@@ -22,7 +22,7 @@ _IMAGE = "public.ecr.aws/lambda/python:3.13-x86_64"
 
 @pytest.fixture(scope="module")
 def functions() -> Iterator[SamLocal]:
-    """The functions on fresh tables; the test is skipped where there is no Docker, or no image of the runtime."""
+    """The functions on fresh tables; the test is skipped if there is no Docker, or no image of the runtime."""
     for question in (["docker", "info"], ["docker", "image", "inspect", _IMAGE]):
         try:
             answer = subprocess.run(question, capture_output=True, text=True, check=False)
@@ -40,8 +40,8 @@ def body(reply: dict[str, Any]) -> Any:
     return json.loads(reply["body"])
 
 
-def test_every_case_by_its_event(functions: SamLocal) -> None:
-    """One test, since the events are one story: each case but the first depends on what the first has left."""
+def test_each_event_shows_its_case(functions: SamLocal) -> None:
+    """One test, since the events are one story: each case but the first depends on what the first one has left."""
     # Given a token, the authorizer lets its principal in
     allowed = functions.invoke(EVENTS / "authorizer.json")
     assert allowed["principalId"] == "alice"
@@ -57,7 +57,7 @@ def test_every_case_by_its_event(functions: SamLocal) -> None:
     assert "Idempotent-Replayed" not in first["multiValueHeaders"]
     assert retry["multiValueHeaders"]["Idempotent-Replayed"] == ["true"]
 
-    # And whatever is not that request is refused
+    # And every other request is refused
     for event, status, slug in [
         ("provision-other-body", 422, "key-reused"),
         ("provision-missing-key", 400, "key-missing"),

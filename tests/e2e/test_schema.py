@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document allows or forbids, the deployed stack answers as the document says."""
+"""For requests that the OpenAPI document allows or forbids, the deployed stack answers as the document says."""
 
 from __future__ import annotations
 

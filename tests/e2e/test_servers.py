@@ -35,13 +35,13 @@ def operation_of(target: LocalCloud, record: str) -> str:
 def assert_killed_and_retried_each_server_has_one_instance(
     kills: Iterable[tuple[str, Side]], target: LocalCloud, stack: Stack, faults: Faults, client: Client
 ) -> None:
-    """Kill a worker on one side of one of its calls, in each case; the client retries.
+    """In each case, kill a worker on one side of one of its calls; the client retries.
 
     Args:
-        kills: the call and the side, for each case.
+        kills: the call and the side, per case.
         target: the deployed stack.
-        stack: the same, as an operator sees it.
-        faults: what happens to its calls.
+        stack: the same stack, as an operator sees it.
+        faults: the faults at its calls.
         client: a client of ``alice``.
     """
     # Given workers that are killed
@@ -78,13 +78,13 @@ def test_without_dynamodb_nothing_runs(local_cloud: LocalCloud, faults: Faults, 
     refused = local_cloud.post(key)
 
     assert (refused.status, refused.problem, refused.headers["retry-after"]) == (503, "unavailable", ["1"])
-    assert faults.calls(record) == ["dynamodb.PutItem"] * 3, "the SDK's own repetitions of the claim, and no more"
+    assert faults.calls(record) == ["dynamodb.PutItem"] * 3, "the SDK's own repetitions of the claim, and nothing else"
     assert local_cloud.tables.ids() == before
     assert local_cloud.post(key).status == 201
 
 
 @pytest.mark.parametrize("side", ["before", "during", "after"])
-def test_the_answer_to_the_completion_is_lost(
+def test_the_answer_to_the_completion_may_be_lost(
     local_cloud: LocalCloud, faults: Faults, stack: Stack, key: str, side: Side
 ) -> None:
     record = record_id("id:alice", "POST", PROVISION, key)

@@ -1,4 +1,4 @@
-"""What the tests deploy is what is deployed, and one route more."""
+"""What the tests deploy is what users deploy, plus one route."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tools.local import template
 
 
 def test_the_variant_differs_by_a_handler_a_module_and_a_route(tmp_path: Path) -> None:
-    # Given what sam builds: the template, and a directory a function
+    # Given what sam builds: the template, and one directory per function
     built = tmp_path / "built"
     (built / "ApiFunction").mkdir(parents=True)
     (built / "ApiFunction" / "api.py").write_text("handler = None")

@@ -1,4 +1,4 @@
-"""HTTP as a test wants it on the wire: no library mends what is sent."""
+"""HTTP exactly as a test writes it: no library corrects what is sent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def exchange(url: str, method: str, headers: Headers, body: bytes, timeout: floa
     """Send one request on a connection of its own.
 
     Args:
-        url: where to.
+        url: where to send it.
         method: the HTTP method.
-        headers: names and values, sent as they are; a name may occur more than once.
+        headers: names and values, sent unchanged; a name may occur more than once.
         body: the body.
         timeout: seconds to wait for the answer.
 

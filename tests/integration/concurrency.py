@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def at_once(calls: Sequence[Callable[[], T]]) -> list[T | Problem]:
-    """Make all calls, each in a thread of its own; what each returned, or the problem that it raised."""
+    """Make all calls, each in its own thread; return what each returned, or the problem that it raised."""
     start = Barrier(len(calls))
 
     def make(call: Callable[[], T]) -> T | Problem:

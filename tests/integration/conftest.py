@@ -27,14 +27,14 @@ NewWorker = Callable[..., Worker]
 
 @pytest.fixture(scope="session")
 def new_client(dynamodb_local: str) -> Callable[[], DynamoDBClient]:
-    """Makes clients of DynamoDB Local."""
+    """Function that makes a client of DynamoDB Local."""
     config = Config(retries={"mode": "standard", "total_max_attempts": SDK_ATTEMPTS}, max_pool_connections=50)
     return lambda: boto3.client("dynamodb", endpoint_url=dynamodb_local, config=config)
 
 
 @pytest.fixture(scope="session")
 def owner(new_client: Callable[[], DynamoDBClient]) -> Iterator[DynamoDBClient]:
-    """A client that makes and deletes tables."""
+    """A client that creates and deletes tables."""
     client = new_client()
     yield client
     client.close()
@@ -60,8 +60,8 @@ def rows(owner: DynamoDBClient) -> Iterator[str]:
 def worker(
     new_client: Callable[[], DynamoDBClient], records: str, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[NewWorker]:
-    """Makes workers, on one table."""
-    # The SDK pauses between its own attempts: seconds that show nothing.
+    """Function that makes a worker; all of them use one table."""
+    # The SDK pauses between its own attempts; these seconds would show nothing.
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
     clients = []
 

@@ -1,4 +1,4 @@
-"""What may go wrong between the SDK and DynamoDB, at botocore's last hook before a request is sent.
+"""Faults between the SDK and DynamoDB, at botocore's last hook before a request is sent.
 
 Each fault ends by itself: the SDK's next attempt goes through.
 """
@@ -44,14 +44,14 @@ def send_nothing(worker: Worker, operation: str = "*", times: int = SDK_ATTEMPTS
 
 
 def refuse(worker: Worker, operation: str, code: str, times: int = 1, *, reasons: tuple[str, ...] = ()) -> None:
-    """Answer with an error of DynamoDB's, and carry nothing out.
+    """Answer with an error of DynamoDB, and carry nothing out.
 
     Args:
-        worker: whose requests.
-        operation: which of them.
+        worker: the worker that sends the requests.
+        operation: the API operation that is refused.
         code: the error.
         times: how often.
-        reasons: why a transaction is cancelled, item by item.
+        reasons: why a transaction is cancelled, per item.
     """
     error: dict[str, Any] = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "injected"}
     if reasons:
@@ -65,7 +65,7 @@ def answer(worker: Worker, operation: str, status: int, body: str, times: int = 
 
 
 def meanwhile(worker: Worker, operation: str, happens: Callable[[], object]) -> None:
-    """Let something happen just before a request is sent."""
+    """Make something happen just before a request is sent."""
 
     def hook(**_: object) -> None:
         worker.client.meta.events.unregister(event, hook)
@@ -76,7 +76,7 @@ def meanwhile(worker: Worker, operation: str, happens: Callable[[], object]) -> 
 
 
 def process_only(worker: Worker, operation: str, count: int) -> None:
-    """Process so many of a batch, and leave the rest over, as DynamoDB may at any time."""
+    """Process only this many items of a batch, and leave the rest, as DynamoDB may do at any time."""
 
     def shorten(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
         [(table, batch)] = params["RequestItems"].items()
@@ -85,7 +85,7 @@ def process_only(worker: Worker, operation: str, count: int) -> None:
         def of(part: list[Any]) -> dict[str, Any]:
             return {table: part if isinstance(batch, list) else {**batch, "Keys": part}}
 
-        # A batch must not be empty; processing more than is said does no harm.
+        # A batch must not be empty; it does no harm to process more than is reported.
         params["RequestItems"] = of(entries[: max(count, 1)])
         context["left over"] = of(entries[count:]) if entries[count:] else {}
 

@@ -1,4 +1,4 @@
-"""Large bodies: in parts beside the record, that belong to one attempt and expire with it."""
+"""Large bodies: in parts, which are items of their own, belong to one attempt and expire with the record."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestReplay:
         ],
         ids=["4.7 MB of JSON", "5.6 MB of dense JSON", "1 MB binary", "in the record", "just beyond", "compressible"],
     )
-    def test_is_exact_to_the_byte(
+    def test_has_the_same_bytes(
         self, worker: NewWorker, body: Any, content_type: str, expected: bytes, count: int
     ) -> None:
         first, other = worker(), worker()
@@ -76,18 +76,18 @@ class TestReplay:
 
         other.run()
 
-        # A part that an eventually consistent read does not show yet would be missing.
+        # An eventually consistent read might not show a part yet.
         assert consistent == [True]
 
-        # Every duplicate's failed claim is a write of the record's size, so that stays small.
+        # Every duplicate's failed claim is charged by the record's size, so the record stays small.
         assert other.calls == {"PutItem": 1, "BatchGetItem": 1}
         [record] = [item for item in other.scan() if "#" not in item["id"]]
         assert len(str(record)) < 2_000
 
 
 class TestParts:
-    def test_are_nothing_to_anybody_before_completion(self, worker: NewWorker) -> None:
-        # Given an attempt whose parts are written, and whose completion is not
+    def test_have_no_effect_before_completion(self, worker: NewWorker) -> None:
+        # Given an attempt that has written its parts, but not its completion
         one, seen = worker(), []
 
         def peek() -> None:
@@ -101,7 +101,7 @@ class TestParts:
 
         assert seen == [(3, "in-progress", None)]
 
-    def test_of_a_dead_attempt_are_not_those_of_the_next(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_of_a_dead_attempt_are_not_mixed_with_those_of_the_next(self, worker: NewWorker, clock: SetClock) -> None:
         # Given an attempt that was killed between its parts and its completion
         one = worker()
 
@@ -116,7 +116,7 @@ class TestParts:
             one.run(dies)
         dead = parts(one)
 
-        # When the next one answers with something else
+        # When the next one answers with something different
         clock.advance(LEASE_SECONDS + 0.001)
         reply = one.run(answering(NOISE, "image/png"))
 
@@ -132,7 +132,7 @@ class TestParts:
 
         assert {item["expires_at"] for item in one.scan()} == {clock.now() // 1000 + 600}
 
-    def test_that_dynamodb_did_not_take_at_first_are_sent_again(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_that_dynamodb_did_not_write_at_first_are_sent_again(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         faults.process_only(one, "BatchWriteItem", 1)
 
@@ -142,7 +142,9 @@ class TestParts:
         assert one.calls["BatchWriteItem"] == 3
         assert clock.sleeps == [20, 50]
 
-    def test_that_dynamodb_did_not_give_at_first_are_asked_for_again(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_that_dynamodb_did_not_return_at_first_are_requested_again(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
         reply = worker().run(answering(NOISE, "image/png"))
         other = worker()
         faults.process_only(other, "BatchGetItem", 1)
@@ -150,14 +152,14 @@ class TestParts:
         assert same([reply, other.run()])
         assert other.calls["BatchGetItem"] == 3
 
-    def test_that_dynamodb_never_takes_make_a_retry_necessary(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_that_dynamodb_never_writes_make_a_retry_necessary(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         faults.process_only(one, "BatchWriteItem", 0)
 
         assert one.run(answering(NOISE, "image/png")).response.status == 503
         assert one.calls["BatchWriteItem"] == 5
 
-    def test_that_are_gone_make_it_unavailable_and_never_half_a_body(self, worker: NewWorker) -> None:
+    def test_that_are_gone_make_it_unavailable_and_not_half_a_body(self, worker: NewWorker) -> None:
         one = worker()
         one.run(answering(NOISE, "image/png"))
         one.client.delete_item(TableName=one.table, Key={"id": {"S": parts(one)[0]["id"]}})

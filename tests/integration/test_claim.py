@@ -1,4 +1,4 @@
-"""A key belongs to one of many who claim it at the same moment."""
+"""If many claim a key at the same moment, one gets it."""
 
 from contextlib import suppress
 from functools import partial
@@ -40,7 +40,7 @@ class Counted:
 
 
 def replies(results: list[Reply | Problem]) -> list[Reply]:
-    """The replies among the results; the rest must have been told that the operation is running."""
+    """The replies among the results; all others must say that the operation is running."""
     refusals = [result for result in results if isinstance(result, Problem)]
     assert {refusal.slug for refusal in refusals} <= {"in-progress"}
     return [result for result in results if isinstance(result, Reply)]
@@ -48,7 +48,7 @@ def replies(results: list[Reply | Problem]) -> list[Reply]:
 
 class TestManyAtOnce:
     def test_one_runs_and_the_others_are_told_that_it_is_running(self, worker: NewWorker) -> None:
-        # Given an operation that ends when all the others have their answer
+        # Given an operation that ends when all others have their answer
         others_answered, workers = Event(), [worker() for _ in range(MANY)]
 
         def until_others_answered(operation: Operation) -> Response[Any]:
@@ -74,7 +74,7 @@ class TestManyAtOnce:
         [reply] = replies(results)
         assert not reply.replayed
 
-    def test_those_who_are_held_get_the_bytes_of_the_one_who_runs(self, worker: NewWorker) -> None:
+    def test_waiters_get_the_bytes_of_the_one_that_runs(self, worker: NewWorker) -> None:
         operation = Counted()
         workers = [worker(clock=Clock()) for _ in range(MANY)]
 
@@ -86,7 +86,7 @@ class TestManyAtOnce:
         assert same(answers)
         assert sum(not reply.replayed for reply in answers) == 1
 
-    def test_principals_and_keys_do_not_meet(self, worker: NewWorker) -> None:
+    def test_principals_and_keys_are_independent(self, worker: NewWorker) -> None:
         operation = Counted()
         scopes = product("abcd", "1234")
 
@@ -97,7 +97,7 @@ class TestManyAtOnce:
 
 
 class TestTakeOver:
-    def test_of_a_lapsed_lease_is_by_one_of_many(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_of_a_lapsed_operation_is_by_one_of_many(self, worker: NewWorker, clock: SetClock) -> None:
         # Given a worker that was killed after a step
         def dies_after_a_step(operation: Operation) -> Response[Any]:
             operation.step("first", lambda _: "done")
@@ -115,7 +115,7 @@ class TestTakeOver:
         workers = [worker() for _ in range(MANY)]
         results = at_once([partial(each.run, operation) for each in workers])
 
-        # Then one takes it over, with operation id and steps as they were
+        # Then one takes it over, with the same operation id and steps
         after = first.record()
         assert operation.runs == 1
         assert same(replies(results))
@@ -133,7 +133,7 @@ class TestTakeOver:
         clock.advance(0.001)
         assert worker().run().response.status == 201
 
-    def test_of_a_released_key_is_by_one_of_many_and_at_once(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_of_a_released_operation_is_by_one_of_many_and_at_once(self, worker: NewWorker, clock: SetClock) -> None:
         def fails(_: Operation) -> Response[Any]:
             raise Retry("later")
 
@@ -170,7 +170,7 @@ class TestExpired:
         workers = [worker() for _ in range(MANY)]
         results = at_once([partial(each.run, operation) for each in workers])
 
-        # Then one runs it, as another operation
+        # Then one runs it, as a new operation
         new = first.record()
         answers = replies(results)
         assert operation.runs == 1
@@ -181,7 +181,7 @@ class TestExpired:
         assert new.steps == {}
         assert sum(each.telemetry.outcomes.count(Outcome.EXPIRED) for each in workers) == 1
 
-    def test_record_gives_its_key_to_any_other_request(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_record_frees_its_key_for_any_request(self, worker: NewWorker, clock: SetClock) -> None:
         first = worker()
         first.run()
         clock.advance(Settings().ttl)
@@ -215,7 +215,7 @@ class TestExpired:
 
         second.client.meta.events.register("before-send.dynamodb.PutItem", delete)
 
-        # Then it is claimed all the same
+        # Then it is claimed nevertheless
         assert not second.run().replayed
         assert second.record().status is Status.COMPLETED
 
@@ -239,6 +239,6 @@ class TestExpired:
         with suppress(Killed):
             late.run(outlives_its_record)
 
-        # Then it is the other's answer too, and it ran once
+        # Then the other gets the same answer, and the operation ran once
         [reply] = replies
         assert (reply.response, reply.replayed) == (response, True)

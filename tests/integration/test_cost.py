@@ -38,7 +38,7 @@ _DIGITS = 5_500_000
 
 @dataclass
 class Cost:
-    """What DynamoDB is asked, and what it charges for that."""
+    """The calls to DynamoDB, and what it charges for them."""
 
     calls: int = 0
     wru: float = 0
@@ -46,11 +46,11 @@ class Cost:
 
 
 class Meter:
-    """Adds up what a client asks of DynamoDB, for the length of a `with` block.
+    """Adds up the calls of a client to DynamoDB, for the length of a `with` block.
 
-    Where DynamoDB Local reports no capacity, or another one than DynamoDB charges, another client writes to the item
-    without a change, which is charged by its size. So is a write whose condition fails: it reports nothing. And so is
-    each write of a transaction: DynamoDB Local rounds those to one table up together, DynamoDB one by one.
+    DynamoDB Local does not always report what DynamoDB would charge. A write whose condition fails reports nothing. The
+    writes of a transaction to one table are rounded up together, while DynamoDB rounds up each of them. In these cases,
+    another client writes the item once more, unchanged, and that write's capacity is counted.
     """
 
     def __init__(self, client: DynamoDBClient, other: DynamoDBClient) -> None:
@@ -101,7 +101,7 @@ def _listed(charged: Any) -> list[Any]:
 
 
 class Bench:
-    """The functions on DynamoDB Local, and the lifecycle alone for what no route of theirs does."""
+    """The functions on DynamoDB Local, and the lifecycle alone for cases that none of their routes has."""
 
     def __init__(
         self,
@@ -121,20 +121,20 @@ class Bench:
         self._other = other
 
     def cost(self, call: Callable[[], Any], status: int = 201) -> Cost:
-        """What a call of the functions costs, which has to be answered so."""
+        """The cost of a call to the functions, which must be answered with this status."""
         with Meter(self._client, self._other) as cost:
             answer = call()
         assert getattr(answer, "status", status) == status
         return cost
 
     def cost_of_run(self, worker: Worker, run: Run = created, **request: Any) -> Cost:
-        """What an operation of the lifecycle alone costs."""
+        """The cost of an operation of the lifecycle alone."""
         with Meter(worker.client, self._other) as cost:
             worker.run(run, **request)
         return cost
 
     def cost_while_running(self, **request: Any) -> Cost:
-        """What a duplicate costs that is refused while the first one runs."""
+        """The cost of a duplicate that is refused while the first request runs."""
         duplicate = self.worker()
 
         def run(operation: Operation) -> Response[Any]:
@@ -148,7 +148,7 @@ class Bench:
         return costs[0]
 
     def get_token(self) -> dict[str, Any]:
-        """Have the authorizer look a token up."""
+        """Make the authorizer look up a token."""
         token = tokens.issue(self._other, self.rows, "alice")
         arn = "arn:aws:execute-api:eu-west-1:123456789012:abcdef1234/dev/GET/"
         event = {"type": "TOKEN", "authorizationToken": f"Bearer {token}", "methodArn": arn}
@@ -167,7 +167,7 @@ def bench(
     clock: SetClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Bench]:
-    """The functions, just started; the services behind them do as they are told."""
+    """The functions, freshly started; the services behind them do what they are told."""
     client = new_client()
     funnels = Mock(create=Mock(return_value={"id": "f-1", "hostname": "f-1.myfunnel.example"}))
     for module in (api, authorizer):
@@ -176,7 +176,7 @@ def bench(
     monkeypatch.setattr(api, "dns", lambda: Mock(route=Mock(return_value=None)))
     monkeypatch.setenv("IDEMPOTENCY_TABLE", records)
     monkeypatch.setenv("RESOURCES_TABLE", rows)
-    monkeypatch.setenv("TOKENS_TABLE", rows)  # nothing else is in it, and both have the same key
+    monkeypatch.setenv("TOKENS_TABLE", rows)  # there is nothing else in it, and both have the same key
     restart()
     yield Bench(client, owner, worker, rows, clock, monkeypatch)
     restart()
@@ -312,14 +312,14 @@ _COUNTED = {
 
 
 def table() -> dict[str, dict[str, str]]:
-    """The page's table: by request, its cells by column."""
+    """The page's table: request → column → cell."""
     lines = _PAGE.read_text().partition(_HEADING)[2].partition("\n## ")[0].splitlines()
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     return {row[0]: dict(zip(map(str.lower, head), row, strict=True)) for row in rows}
 
 
 def agrees(cell: str, counted: float) -> bool:
-    """Whether a cell says what was counted; an empty one says nothing at all."""
+    """Whether a cell agrees with what was counted; an empty cell means 0."""
     told, _, number = cell.rpartition(" ")
     said = float(number.replace(",", "") or 0)
     match told:
@@ -329,7 +329,7 @@ def agrees(cell: str, counted: float) -> bool:
             return counted == pytest.approx(said, rel=0.2)
         case "at most":
             return counted <= said
-    raise ValueError(f"{cell!r} is no number")
+    raise ValueError(f"{cell!r} is not a number")
 
 
 def test_every_row_of_the_page_is_counted() -> None:
@@ -347,5 +347,5 @@ def test_a_request_costs_what_the_page_says(row: str, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("cell", ["", "2", "about 8", "at most 4"])
-def test_a_cell_that_is_wrong_is_told(cell: str) -> None:
+def test_a_cell_that_is_wrong_is_found(cell: str) -> None:
     assert not agrees(cell, 5)

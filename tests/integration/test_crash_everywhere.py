@@ -1,4 +1,4 @@
-"""`idempotency.testing` on a real engine: steps in threads, a reserved row, and a clock that nobody else has set."""
+"""`idempotency.testing` on a real engine: steps in threads, a reserved row, and a clock that only the harness sets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Hotel:
     Args:
         client: its client.
         rows: its table of business rows.
-        closed: whether it refuses every guest, once the rooms are booked.
+        closed: whether it refuses every guest after the rooms are booked.
     """
 
     def __init__(self, client: DynamoDBClient, rows: str, *, closed: bool) -> None:
@@ -90,7 +90,7 @@ class Hotel:
 def new_hotel(
     new_client: Callable[[], DynamoDBClient], records: str, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Hotel]]:
-    """Makes hotels, with a client of their own."""
+    """Function that makes a hotel with a client of its own."""
     monkeypatch.setenv("IDEMPOTENCY_TABLE", records)
     client = new_client()
     yield lambda **options: Hotel(client, rows, **options)

@@ -37,14 +37,14 @@ def answering(status: int) -> Run:
 
 
 class Overtaken:
-    """An operation that another worker takes over in the middle of its run.
+    """An operation that another worker takes over in the middle of a run.
 
     Args:
         winner: the other worker.
         clock: the time.
         run: what the late attempt does afterwards.
-        winners: what the winner's attempt does.
-        seconds: when the other worker comes.
+        winners: what the winning attempt does.
+        seconds: after how long the other worker comes.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class TestFinishingLate:
 
         refusal = late.refused(operation)
 
-        assert (refusal.slug, refusal.retry_after) == ("in-progress", 7)  # for as long as the winner runs already
+        assert (refusal.slug, refusal.retry_after) == ("in-progress", 7)  # for as long as the winner has been running
         assert late.scan() == operation.tables[0]
 
     def test_answers_409_if_the_winner_failed_for_now(self, worker: NewWorker, clock: SetClock, ends: Run) -> None:
@@ -123,7 +123,7 @@ class TestFinishingLate:
         assert late.refused(delete).slug == "in-progress"
         assert late.scan() == []
 
-    def test_answers_409_if_the_key_is_another_requests_by_now(
+    def test_answers_409_if_the_key_now_belongs_to_another_request(
         self, worker: NewWorker, clock: SetClock, ends: Run
     ) -> None:
         def expire(operation: Operation) -> Response[Any]:
@@ -139,7 +139,7 @@ class TestFinishingLate:
 
 class TestLateStep:
     def test_is_not_checkpointed_and_no_later_one_begins(self, worker: NewWorker, clock: SetClock) -> None:
-        # Given business logic that catches whatever it can
+        # Given business logic that catches every exception it can
         began: list[str] = []
 
         def begin(name: str, _: str) -> None:
@@ -161,12 +161,12 @@ class TestLateStep:
         operation = Overtaken(winner, clock, catches_everything, winners, seconds=7.001)
         reply = late.run(operation, policy=Policy(lease=5))
 
-        # Then the step that had begun leaves no trace, and no other one begins
+        # Then the step that had begun leaves no trace, and no further one begins
         assert same([reply, *operation.replies])
         assert began == ["second"]
         assert (late.calls["UpdateItem"], winner.telemetry.doubts) == (1, [])
 
-    def test_does_not_undo_what_the_winner_built_on(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_does_not_undo_a_step_that_the_winner_relies_on(self, worker: NewWorker, clock: SetClock) -> None:
         undone: list[object] = []
 
         def first_step(operation: Operation) -> None:

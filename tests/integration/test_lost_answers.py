@@ -1,6 +1,6 @@
 """The SDK sends a write again if its answer is lost: that never looks like somebody else's write.
 
-Once lost: the SDK's next attempt hears of the first one's effect. Lost for good: the worker never hears of it.
+Lost once: the SDK's next attempt meets the effect of the first one. Lost for good: the worker never learns of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.integration.worker import LEASE_SECONDS, Run, Worker, created, insert
 
 
 class Losing:
-    """An operation during which the answers to some later writes begin to be lost."""
+    """An operation during which the answers to certain writes begin to be lost."""
 
     def __init__(self, worker: Worker, operation: str, times: int, run: Run = created) -> None:
         self._worker = worker
@@ -44,7 +44,7 @@ class Losing:
 
 
 class TestClaim:
-    def test_once_lost_goes_on_as_if_nothing_had_happened(self, worker: NewWorker) -> None:
+    def test_lost_once_goes_on_as_if_nothing_had_happened(self, worker: NewWorker) -> None:
         one = worker()
         faults.lose_answers(one, "PutItem")
 
@@ -55,7 +55,7 @@ class TestClaim:
         assert one.record().attempt == 1
         assert one.calls == {"PutItem": 2, "UpdateItem": 1, "GetItem": 1}
 
-    def test_once_lost_of_an_expired_record_likewise(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_lost_once_for_an_expired_record_goes_on_too(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         one.run()
         clock.advance(Settings().ttl)
@@ -90,7 +90,7 @@ class TestCheckpoint:
 
         return run
 
-    def test_once_lost_goes_on_as_if_nothing_had_happened(self, worker: NewWorker) -> None:
+    def test_lost_once_goes_on_as_if_nothing_had_happened(self, worker: NewWorker) -> None:
         one = worker()
         steps: list[str] = []
 
@@ -116,7 +116,7 @@ class TestCheckpoint:
 
 class TestComplete:
     @pytest.mark.parametrize("kind", ["UpdateItem", "TransactWriteItems"])
-    def test_once_lost_goes_on_as_if_nothing_had_happened(self, worker: NewWorker, rows: str, kind: str) -> None:
+    def test_lost_once_goes_on_as_if_nothing_had_happened(self, worker: NewWorker, rows: str, kind: str) -> None:
         one = worker()
         operation = Losing(one, kind, 1, created if kind == "UpdateItem" else inserting(rows, "one"))
 
@@ -140,7 +140,7 @@ class TestComplete:
         assert same([reply, worker().run(operation)])
         assert operation.runs == 1
 
-    def test_of_a_failure_that_was_lost_for_good_likewise(self, worker: NewWorker) -> None:
+    def test_of_a_failure_lost_for_good_answers_with_it_too(self, worker: NewWorker) -> None:
         one = worker()
         operation = Losing(one, "UpdateItem", SDK_ATTEMPTS, lambda _: Response(422, "text/plain", "no"))
 
@@ -150,7 +150,7 @@ class TestComplete:
         assert same([reply, worker().run(operation)])
         assert operation.runs == 1
 
-    def test_of_parts_that_was_lost_is_written_once(self, worker: NewWorker) -> None:
+    def test_of_parts_lost_once_writes_them_once(self, worker: NewWorker) -> None:
         one = worker()
         operation = Losing(one, "BatchWriteItem", 1, lambda _: Completion(200, [*range(100_000)]))
 
@@ -214,7 +214,7 @@ class TestNothingSent:
     @pytest.mark.parametrize(
         "code", ["ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"]
     )
-    def test_for_being_throttled_likewise(self, worker: NewWorker, code: str) -> None:
+    def test_because_of_throttling_runs_nothing_either(self, worker: NewWorker, code: str) -> None:
         one = worker()
         faults.refuse(one, "PutItem", code, SDK_ATTEMPTS)
 
@@ -268,7 +268,7 @@ class TestNothingSent:
         clock.advance(0.001)
         assert one.run(run).response.status == 201
 
-    def test_any_more_is_answered_503_and_resumed_past_the_lease(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_from_then_on_is_answered_503_and_resumed_past_the_lease(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
 
         def run(operation: Operation) -> Response[Any]:

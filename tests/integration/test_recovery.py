@@ -1,4 +1,4 @@
-"""The sparse index of what is unfinished, and recoveries that meet each other or the client."""
+"""The sparse index of unfinished operations, and recoveries at the same time as another recovery or the client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RECOVERABLE = Policy(recoverable=True)
 
 
 def abandon(worker: Worker, key: str = "key", policy: Policy = RECOVERABLE) -> str:
-    """Begin an operation, and be killed; the id of its record."""
+    """Begin an operation, and be killed; return the id of its record."""
     with suppress(Killed):
         worker.run(killed, key=key, policy=policy)
     return worker.record(key).id
@@ -39,7 +39,7 @@ def resume(worker: Worker, id_: str) -> Record | None:
 class TestDue:
     def test_is_every_operation_whose_lease_has_lapsed(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
-        early = {abandon(one, f"early {number}") for number in range(40)}  # some for every shard
+        early = {abandon(one, f"early {number}") for number in range(40)}  # enough for every shard to have some
         clock.advance(10)
         late = {abandon(one, f"late {number}") for number in range(5)}
 
@@ -48,7 +48,7 @@ class TestDue:
         clock.advance(10)
         assert set(one.store.due(clock.now())) == early | late
 
-    def test_is_nothing_that_is_finished_or_cannot_be_recovered(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_is_no_operation_that_is_finished_or_not_recoverable(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         one.run(policy=RECOVERABLE, key="finished")
         abandon(one, "not recoverable", Policy())
@@ -56,7 +56,7 @@ class TestDue:
 
         assert list(one.store.due(PARKED_UNTIL + 1)) == []
 
-    def test_is_what_was_released_once_its_pause_is_over(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_is_a_released_operation_once_its_pause_is_over(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         one.run(raising(Retry("later", retry_after=60)), policy=RECOVERABLE)
 
@@ -65,7 +65,7 @@ class TestDue:
         clock.advance(0.001)
         assert list(one.store.due(clock.now())) == [one.record().id]
 
-    def test_begins_with_another_shard_each_minute(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_begins_with_a_different_shard_each_minute(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         ids = {abandon(one, f"key {number}") for number in range(40)}
         clock.advance(LEASE_SECONDS + 0.001)
@@ -79,7 +79,7 @@ class TestDue:
 
 
 class TestResume:
-    def test_of_many_recoveries_at_once_is_one_ones(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_by_many_recoveries_at_once_succeeds_for_one(self, worker: NewWorker, clock: SetClock) -> None:
         id_ = abandon(worker())
         clock.advance(LEASE_SECONDS + 0.001)
 
@@ -89,7 +89,7 @@ class TestResume:
         assert (record.attempt, record.recoveries) == (2, 1)
         assert found.count(None) == 7
 
-    def test_meets_the_client_and_one_of_both_goes_on(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_at_the_same_time_as_the_client_succeeds_for_one_of_them(self, worker: NewWorker, clock: SetClock) -> None:
         for number in range(5):
             key = f"key {number}"
             id_ = abandon(worker(), key)
@@ -109,7 +109,7 @@ class TestResume:
             assert refused <= {"in-progress"}
 
     @pytest.mark.parametrize("times", [1, SDK_ATTEMPTS - 1])
-    def test_whose_answer_was_lost_is_its_own(self, worker: NewWorker, clock: SetClock, times: int) -> None:
+    def test_whose_answer_was_lost_is_recognised(self, worker: NewWorker, clock: SetClock, times: int) -> None:
         id_ = abandon(worker())
         clock.advance(LEASE_SECONDS + 0.001)
         one = worker()
@@ -120,7 +120,7 @@ class TestResume:
         assert record is not None
         assert (record.attempt, record.recoveries) == (2, 1)
 
-    def test_of_a_record_that_has_expired_is_none(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_does_not_claim_an_expired_record(self, worker: NewWorker, clock: SetClock) -> None:
         id_ = abandon(worker())
         clock.advance(Settings().unfinished_ttl + 1)
 
@@ -128,7 +128,7 @@ class TestResume:
 
 
 class TestUnpark:
-    def test_is_of_what_waits(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_makes_a_released_operation_due(self, worker: NewWorker, clock: SetClock) -> None:
         one = worker()
         one.run(raising(Retry("later", retry_after=300)), policy=RECOVERABLE)
 
@@ -138,7 +138,7 @@ class TestUnpark:
         assert (record.status, record.lease_until, record.recoveries) == (Status.RELEASED, clock.now(), 0)
 
     @pytest.mark.parametrize("state", ["none", "running", "completed", "not recoverable"])
-    def test_is_of_nothing_else(self, worker: NewWorker, clock: SetClock, state: str) -> None:
+    def test_does_nothing_to_any_other(self, worker: NewWorker, clock: SetClock, state: str) -> None:
         one = worker()
         if state == "running":
             abandon(one)

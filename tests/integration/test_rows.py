@@ -29,7 +29,7 @@ CANCELED = "TransactionCanceledException"
 
 
 class TestWrittenWithTheCompletion:
-    def test_are_all_there_once_the_record_is_completed(self, worker: NewWorker, rows: str) -> None:
+    def test_all_exist_once_the_record_is_completed(self, worker: NewWorker, rows: str) -> None:
         one = worker()
 
         one.run(inserting(rows, "a", "b", tags=["x"], size=3))
@@ -38,22 +38,24 @@ class TestWrittenWithTheCompletion:
         expected = {"tags": ["x"], "size": 3, "operation_id": one.record().operation_id}
         assert found == {"a": expected, "b": expected}
 
-    @pytest.mark.parametrize("held", ["a", "b"])
-    def test_is_none_if_another_operation_holds_one_of_their_ids(self, worker: NewWorker, rows: str, held: str) -> None:
+    @pytest.mark.parametrize("taken", ["a", "b"])
+    def test_do_not_exist_if_another_operation_has_one_of_their_ids(
+        self, worker: NewWorker, rows: str, taken: str
+    ) -> None:
         # Given another operation's row
-        worker().run(inserting(rows, held, by="first"), key="first")
+        worker().run(inserting(rows, taken, by="first"), key="first")
         second = worker()
 
-        # When an operation wants its id among others
+        # When an operation wants to use the same id, among others
         reply = second.run(inserting(rows, "a", "b", conflict=TAKEN, by="second"), key="second")
 
-        # Then the conflict is its response for good, and no row is written
+        # Then the conflict is its final response, and no row is written
         assert (reply.response.status, reply.response.body) == (409, (TAKEN.response().body or "").encode())
         assert second.record("second").status is Status.COMPLETED
         assert [row["by"] for row in second.scan(rows)] == ["first"]
         assert same([reply, worker().run(key="second")])
 
-    def test_is_none_if_the_record_is_gone(self, worker: NewWorker, rows: str) -> None:
+    def test_do_not_exist_if_the_record_is_gone(self, worker: NewWorker, rows: str) -> None:
         one = worker()
 
         def deleted(operation: Operation) -> Response[Any]:
@@ -63,7 +65,7 @@ class TestWrittenWithTheCompletion:
         assert one.refused(deleted).slug == "in-progress"
         assert one.scan(rows) == []
 
-    def test_is_a_mistake_in_the_code_if_nobody_said_what_a_conflict_means(self, worker: NewWorker, rows: str) -> None:
+    def test_conflict_is_a_mistake_in_the_code_if_none_is_declared(self, worker: NewWorker, rows: str) -> None:
         worker().run(inserting(rows, "a"), key="first")
         second = worker()
 
@@ -72,7 +74,7 @@ class TestWrittenWithTheCompletion:
         assert second.record("second").status is Status.RELEASED
 
     @pytest.mark.parametrize("status", [422, 503])
-    def test_is_none_of_a_failures(self, worker: NewWorker, rows: str, status: int) -> None:
+    def test_of_a_failure_are_not_written(self, worker: NewWorker, rows: str, status: int) -> None:
         one = worker()
 
         reply = one.run(lambda _: Completion(status, {}, rows=[Row(rows, {"id": "a"})]))
@@ -80,7 +82,7 @@ class TestWrittenWithTheCompletion:
         assert reply.response.status == status
         assert one.scan(rows) == []
 
-    def test_goes_to_one_of_many_operations_at_once(self, worker: NewWorker, rows: str) -> None:
+    def test_with_one_id_is_written_by_one_of_many_operations(self, worker: NewWorker, rows: str) -> None:
         keys = [f"key {number}" for number in range(12)]
 
         results = at_once([partial(worker().run, inserting(rows, "a", conflict=TAKEN), key=key) for key in keys])
@@ -92,7 +94,7 @@ class TestWrittenWithTheCompletion:
 
 
 class TestTransactionConflict:
-    """Another transaction holds an item for some milliseconds."""
+    """Another transaction locks an item for some milliseconds."""
 
     def test_of_the_completion_is_tried_again(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
         one = worker()
@@ -118,14 +120,16 @@ class TestTransactionConflict:
         assert one.run().response.status == 201
         assert clock.sleeps == [20]
 
-    def test_beside_a_failed_condition_is_the_failed_condition(self, worker: NewWorker, rows: str) -> None:
+    def test_together_with_a_failed_condition_counts_as_the_failed_condition(
+        self, worker: NewWorker, rows: str
+    ) -> None:
         one = worker()
         faults.refuse(one, "TransactWriteItems", CANCELED, 1, reasons=("TransactionConflict", "ConditionalCheckFailed"))
 
         assert one.run(inserting(rows, "a", conflict=TAKEN)).response.status == 409
 
     @pytest.mark.parametrize("reason", ["ThrottlingError", "ProvisionedThroughputExceeded"])
-    def test_and_throttling_are_no_business_of_the_client(self, worker: NewWorker, rows: str, reason: str) -> None:
+    def test_and_throttling_are_hidden_from_the_client(self, worker: NewWorker, rows: str, reason: str) -> None:
         one = worker()
         faults.refuse(one, "TransactWriteItems", CANCELED, SDK_ATTEMPTS, reasons=("None", reason))
 
@@ -158,7 +162,9 @@ class TestReservation:
         clock.advance(LEASE_SECONDS + 0.001)
         assert worker().run(reserving(rows)).response.status == 201
 
-    def test_of_anothers_row_ends_the_operation_before_it_does_anything(self, worker: NewWorker, rows: str) -> None:
+    def test_of_a_row_that_is_taken_ends_the_operation_before_it_does_anything(
+        self, worker: NewWorker, rows: str
+    ) -> None:
         worker().run(reserving(rows), key="first")
         second = worker()
         ran: list[Operation] = []
@@ -186,7 +192,7 @@ class TestReservation:
 
         assert one.scan(rows) == []
 
-    def test_by_a_worker_that_lost_its_lease_is_none(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
+    def test_by_a_worker_that_lost_its_lease_fails(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
         # Given a worker about to reserve, when another takes over, and fails for good
         late, winner = worker(), worker()
 
@@ -197,11 +203,11 @@ class TestReservation:
         faults.meanwhile(late, "TransactWriteItems", overtake)
         reply = late.run(reserving(rows))
 
-        # Then it has reserved nothing, and answers as the winner did
+        # Then it has reserved nothing, and gives the winner's answer
         assert (reply.response.status, reply.replayed) == (422, True)
         assert winner.scan(rows) == []
 
-    def test_of_many_at_once_is_one_operations(self, worker: NewWorker, rows: str) -> None:
+    def test_by_many_at_once_succeeds_for_one_operation(self, worker: NewWorker, rows: str) -> None:
         keys = [f"key {number}" for number in range(12)]
 
         results = at_once([partial(worker().run, reserving(rows), key=key) for key in keys])

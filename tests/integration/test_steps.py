@@ -28,7 +28,7 @@ NO = Rejected("rejected", "No.", status=422, title="Rejected")
 
 
 def resumed(worker: Worker, clock: SetClock, run: Run) -> int:
-    """Run until an attempt ends the operation, each past the lease of the one before; its status."""
+    """Run attempts, each after the lease of the one before, until the operation has ended; return its status."""
     for _ in range(20):
         with suppress(Killed, Problem):
             reply = worker.run(run)
@@ -141,7 +141,7 @@ class TestStep:
         clock.advance(0.001)
         second = one.run(run)
 
-        # Of 28 s, 3.5 s are less than the four that an attempt keeps.
+        # Of 28 s, 3.5 s are left: less than the 4 s that an attempt needs.
         assert (first.response.status, first.response.header("retry-after")) == (503, "1")
         assert second.response.status == 201
         assert done == ["one", "two"]
@@ -197,7 +197,7 @@ class TestKey:
 
 
 class TestMistake:
-    def test_in_the_code_is_told_the_operator_and_not_the_client(self, worker: NewWorker) -> None:
+    def test_in_the_code_is_reported_to_the_operator_and_not_to_the_client(self, worker: NewWorker) -> None:
         def twice(operation: Operation) -> Response[Any]:
             operation.step("pay", lambda _: 1)
             operation.step("pay", lambda _: 2)
@@ -216,7 +216,7 @@ class TestMistake:
 
 class TestName:
     @pytest.mark.parametrize("name", ["x" * 100, "a.b", "#status", ":value", "é 😀", "0", "steps"])
-    def test_may_be_anything_that_an_expression_could_take_amiss(
+    def test_may_be_anything_even_what_means_something_in_an_expression(
         self, worker: NewWorker, clock: SetClock, name: str
     ) -> None:
         def run(operation: Operation) -> Response[Any]:
@@ -363,7 +363,7 @@ class TestInFlight:
 
 class TestUndo:
     class Steps:
-        """Steps in a row, whose undoing is noted; the operation fails for good after them."""
+        """Steps in a row, whose undoing is recorded; the operation fails for good after them."""
 
         def __init__(self, *names: str) -> None:
             self.names = names
@@ -451,7 +451,7 @@ class TestUndo:
         assert worker().run(run).response.status == 409
         assert undone == [1]
 
-    def test_is_not_for_failures_for_now(self, worker: NewWorker) -> None:
+    def test_does_not_follow_a_failure_for_now(self, worker: NewWorker) -> None:
         undone: list[object] = []
 
         def run(operation: Operation) -> Response[Any]:
@@ -480,7 +480,7 @@ class TestUndo:
             one.run(decides)
         clock.advance(LEASE_SECONDS + 0.001)
 
-        # When the next attempt would get further, whatever it can catch
+        # When the next attempt would get further, and catches all that it can
         def would_succeed(operation: Operation) -> Response[Any]:
             operation.step("one", lambda _: 1, undo=undone.append)
             with suppress(Exception):
@@ -490,12 +490,12 @@ class TestUndo:
 
         reply = one.run(would_succeed)
 
-        # Then it undoes all the same, and does nothing new
+        # Then it undoes nevertheless, and does nothing new
         assert reply.response.status == 422
         assert (done, undone) == ([], [1])
 
     def test_needs_the_code_to_reach_the_step_again(self, worker: NewWorker, clock: SetClock) -> None:
-        # Given a step that the next deployment's code does not know any more
+        # Given a step that the code of the next deployment no longer has
         one = worker()
 
         def before(operation: Operation) -> Response[Any]:
@@ -516,7 +516,7 @@ class TestUndo:
         last_error = one.record().last_error or ""
         assert last_error.startswith("Retry: This attempt ended before it reached old")
 
-    def test_takes_the_results_of_earlier_attempts(self, worker: NewWorker, clock: SetClock) -> None:
+    def test_gets_the_results_of_earlier_attempts(self, worker: NewWorker, clock: SetClock) -> None:
         undone: list[object] = []
 
         def run(operation: Operation) -> Response[Any]:

@@ -1,4 +1,4 @@
-"""A worker: one execution environment of a function, without the HTTP around it."""
+"""A worker: one execution environment of a function, without HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Run = Callable[[Operation], Response[Any]]
 
 
 def created(operation: Operation) -> Response[Any]:
-    """Answer with something that no two attempts have in common."""
+    """Answer with something that is different in every attempt."""
     return Completion(201, {"operation": operation.id, "attempt": operation.attempt, "owner": operation._record.owner})
 
 
@@ -41,7 +41,7 @@ def killed(_: Operation) -> Response[Any]:
 
 
 class Worker:
-    """Runs requests, and counts what it asks of DynamoDB.
+    """Runs requests, and counts its calls to DynamoDB.
 
     Args:
         client: its client.
@@ -77,7 +77,7 @@ class Worker:
         return self.lifecycle.run(self.invocation(run, request, policy, seconds), key, wait)
 
     def invocation(self, run: Run, request: Request, policy: Policy, seconds: float = DEADLINE_SECONDS) -> Invocation:
-        """Make what carries an operation out, as the decorator does."""
+        """Make an invocation, as the decorator does."""
 
         def show(error: Exception) -> Response[Any]:
             problem = as_problem(error)
@@ -89,7 +89,7 @@ class Worker:
         return Invocation(request, policy, deadline, lambda attempt: Verdict.of(run(attempt), policy), show)
 
     def refused(self, run: Run = created, **request: Any) -> Problem:
-        """Answer a request that gets no response of its operation."""
+        """Send a request that is refused, and return the problem."""
         try:
             reply = self.run(run, **request)
         except Problem as problem:
@@ -103,7 +103,7 @@ class Worker:
         return record
 
     def scan(self, table: str | None = None) -> list[dict[str, Any]]:
-        """Read a whole table; of records, unless told otherwise."""
+        """Read a whole table; by default, the table of records."""
         deserialize = TypeDeserializer().deserialize
         pages = self.client.get_paginator("scan").paginate(TableName=table or self.table)
         return [{name: deserialize(value) for name, value in item.items()} for page in pages for item in page["Items"]]

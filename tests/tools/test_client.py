@@ -19,7 +19,7 @@ def problem(media_type: str = "application/problem+json", **members: Any) -> Ans
 
 
 class TestProblem:
-    def test_is_known_by_the_end_of_its_type(self) -> None:
+    def test_is_identified_by_the_end_of_its_type(self) -> None:
         assert problem().problem == "key-reused"
 
     @pytest.mark.parametrize(
@@ -34,19 +34,19 @@ class TestProblem:
         ],
         ids=["media type", "no title", "another status", "no slug", "another page", "no type"],
     )
-    def test_is_none_if_anything_is_wrong_with_it(self, answer: Answer) -> None:
+    def test_is_refused_if_anything_is_wrong_with_it(self, answer: Answer) -> None:
         with pytest.raises(ValueError, match="not a problem of this API"):
             _ = answer.problem
 
 
 class TestReply:
-    def test_is_what_the_gateway_makes_of_it(self) -> None:
+    def test_becomes_the_gateways_answer(self) -> None:
         assert Answer.of(REPLY) == Answer(201, "é".encode(), {"link": ["a", "b"]})
 
     def test_of_bytes_is_decoded(self) -> None:
         assert Answer.of(REPLY | {"isBase64Encoded": True, "body": "iVBORw=="}).body == b"\x89PNG"
 
     @pytest.mark.parametrize("body", [b"{}", {1: "a number for a name"}], ids=["bytes", "no JSON object"])
-    def test_that_lambda_cannot_hand_over_is_refused(self, body: Any) -> None:
+    def test_that_lambda_could_not_pass_on_is_refused(self, body: Any) -> None:
         with pytest.raises((TypeError, ValueError)):
             Answer.of(REPLY | {"body": body})

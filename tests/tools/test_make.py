@@ -1,4 +1,4 @@
-"""What make's targets take from make's command line, and not from the shell."""
+"""Make's targets take their variables from make's command line, and not from the shell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHELL = dict.fromkeys(("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SER
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make in a shell that has a variable for everything; the environments are there already."""
+    """Run make in a shell that has every variable set; the environments exist already."""
     command = ["make", "PYTHON3=true", *arguments]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **_SHELL}, capture_output=True, text=True, check=False)
 
@@ -22,7 +22,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     "target", ["up", "deploy", "token", "revoke", "unfinished", "retry", "recover", "logs", "sam-local"]
 )
 @pytest.mark.parametrize("option", ["-n", "-en"], ids=["", "even where the environment overrides"])
-def test_a_variable_of_the_shell_aims_no_command(target: str, option: str) -> None:
+def test_a_variable_of_the_shell_is_ignored(target: str, option: str) -> None:
     shown = make(option, target)
 
     assert shown.returncode == 0
@@ -30,7 +30,7 @@ def test_a_variable_of_the_shell_aims_no_command(target: str, option: str) -> No
     assert "from-the-shell" not in shown.stdout
 
 
-def test_a_variable_of_the_command_line_does() -> None:
+def test_a_variable_of_the_command_line_is_used() -> None:
     assert '"of-the-command-line" --env "prod"' in make("-n", "retry", "ID=of-the-command-line", "ENV=prod").stdout
 
 

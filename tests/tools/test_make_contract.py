@@ -1,4 +1,4 @@
-"""What make contract writes into template.yaml and openapi.yaml, and what it leaves alone."""
+"""What `make contract` writes into template.yaml and openapi.yaml, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ Api:
         [
             ("", "file.yaml has no Api.Models in block style"),
             ("[]", "file.yaml has no Api.Models in block style"),
-            ("Api:\n  Modles:\n", "file.yaml has no Api.Models in block style"),
+            ("Api:\n  Schemas:\n", "file.yaml has no Api.Models in block style"),
             ("Api: {Models: {}}", "file.yaml has no Api.Models in block style"),
             ("Api:\n  Models: {Thing: {}}", "file.yaml has no Api.Models in block style"),
             ("Api: [", "file.yaml is not valid YAML: while parsing a flow node expected"),
@@ -274,7 +274,7 @@ class TestCommand:
 
     @pytest.fixture
     def command(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        """Run it with options; returns its exit code."""
+        """Function that runs the command with options, and returns its exit code."""
 
         def run(*options: str) -> int:
             monkeypatch.setattr(sys, "argv", ["contract", *options])

@@ -1,4 +1,4 @@
-"""The stand-in for MyFunnelAPI keeps its contract, and misbehaves as it is told."""
+"""The stand-in for MyFunnelAPI keeps its contract, and misbehaves when it is told to."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_key_makes_one_funnel(url: str, control: Control) -> None:
     assert [funnel.id for funnel in control.funnels()] == [first.json()["id"], other.json()["id"]]
 
 
-def test_a_key_used_at_once_makes_one_funnel(url: str, control: Control) -> None:
+def test_a_key_used_many_times_at_once_makes_one_funnel(url: str, control: Control) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: send(url).json()["id"], range(32)))
 
@@ -126,7 +126,7 @@ def test_is_slow(url: str, control: Control) -> None:
     assert len(control.funnels()) == 1
 
 
-def test_wrongs_only_whom_it_is_told_to_until_it_behaves(url: str, control: Control) -> None:
+def test_misbehaves_only_towards_a_given_domain_until_it_is_told_to_behave(url: str, control: Control) -> None:
     control.expect(Fault(domain="other.shop.example", times=None, act=False, status=422))
     other = {**BODY, "domain": "other.shop.example"}
 

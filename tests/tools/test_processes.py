@@ -25,7 +25,7 @@ def python(code: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def test_a_port_that_is_taken_is_refused_by_its_number() -> None:
+def test_a_port_that_is_taken_is_named_in_the_error() -> None:
     with socket.create_server((HOST, 0)) as server:
         taken = server.getsockname()[1]
 
@@ -45,7 +45,7 @@ def test_waiting_ends_as_soon_as_a_process_listens(tmp_path: Path) -> None:
         socket.create_connection((HOST, port)).close()
 
 
-def test_a_process_that_ends_is_told_with_the_last_that_it_said(tmp_path: Path) -> None:
+def test_a_process_that_ends_is_reported_with_its_last_line(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     with (
@@ -55,7 +55,7 @@ def test_a_process_that_ends_is_told_with_the_last_that_it_said(tmp_path: Path) 
         wait_until_listening(process, free_port(), "it", seconds=30, log=log)
 
 
-def test_a_process_that_never_listens_is_told_too(tmp_path: Path) -> None:
+def test_a_process_that_never_listens_is_reported_too(tmp_path: Path) -> None:
     port = free_port()
 
     with (

@@ -34,7 +34,7 @@ def recovery() -> Mock:
 def environment(
     campaigns: Campaigns, dynamodb: DynamoDBClient, clock: SetClock, recovery: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stack of these tests is the one that the tool finds, at the same time."""
+    """Make the tool find the stack of these tests, at the time of their clock."""
     clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery)}
     outputs = {"IdempotencyTable": "IdempotencyTable", "RecoveryFunctionName": "recovery"}
     monkeypatch.setattr(environments, "find", lambda _: Environment(outputs, clients.__getitem__))
@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What was shown, without the functions' own metrics."""
+    """The lines that were shown, without the metrics of the functions."""
     return [line.rstrip() for line in capsys.readouterr().out.splitlines() if line and not line.startswith('{"_aws"')]
 
 
@@ -122,13 +122,13 @@ class TestRetry:
         with pytest.raises(ToolError, match=message):
             unfinished.retry(api.idempotent.lifecycle.store, prefix)
 
-    def test_of_none_asks_which_before_it_looks_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_an_id_asks_for_one_before_it_looks_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(environments, "find", Mock(side_effect=AssertionError))
 
         with pytest.raises(ToolError, match=r"which operation\?"):
             run(monkeypatch, "retry", "")
 
-    def test_of_more_than_one_is_none(self, campaigns: Campaigns) -> None:
+    def test_of_more_than_one_is_refused(self, campaigns: Campaigns) -> None:
         campaigns.myfunnel_fails(times=None)
         for number in range(17):  # two of them begin with the same digit
             campaigns.launch({**CAMPAIGN, "domain": f"{number}.shop.example"}, key=f"key-{number}")

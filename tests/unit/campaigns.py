@@ -1,4 +1,4 @@
-"""Campaigns through the deployed function's handlers, and what they have come to in every service."""
+"""Campaigns through the handlers of the deployed functions, and what each service then has of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Campaigns:
         self._dns_failures: list[BaseException] = []
 
     def empty(self) -> None:
-        """Begin anew: nothing is there, and nothing fails."""
+        """Begin anew: nothing exists, and nothing fails."""
         self.api.empty()
         self.myfunnel.funnels.clear()
         self.myfunnel.calls.clear()
@@ -66,12 +66,12 @@ class Campaigns:
 
     @property
     def domains(self) -> list[str]:
-        """The domains that are reserved or routed, as the rows have it."""
+        """The domains that are reserved or routed, according to the rows."""
         return [row["resource"]["id"] for row in self.api.rows if row["id"].startswith("domain#")]
 
     @property
     def funnels(self) -> list[str]:
-        """The ids of the funnels that are there."""
+        """The ids of the funnels that exist."""
         return [funnel.id for funnel in self.myfunnel.funnels.values() if not funnel.deleted]
 
     @property
@@ -85,15 +85,15 @@ class Campaigns:
         }
 
     def myfunnel_fails(self, method: str = "POST", times: int | None = 1, status: int = 503, **fault: Any) -> None:
-        """Let MyFunnelAPI refuse calls."""
+        """Make MyFunnelAPI refuse calls."""
         self.myfunnel.faults.append(Fault(method=method, times=times, act=False, status=status, **fault))
 
     def dns_fails(self, error: BaseException, times: int = 1) -> None:
-        """Let calls to Route 53 fail."""
+        """Make calls to Route 53 fail."""
         self._dns_failures += [error] * times
 
     def watch_dns(self) -> Callable[[], None]:
-        """Begin to make them fail; what it returns ends that."""
+        """Begin to make them fail; return a function that stops it."""
         event, client = "before-call.route-53.ChangeResourceRecordSets", self._route53
 
         def fail(**_: Any) -> None:

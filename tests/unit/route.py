@@ -1,4 +1,4 @@
-"""A route of its own for each test, behind the decorator as `api` has it."""
+"""A route of its own for each test, behind the decorator, as in `api`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Route:
     """``POST /v1/things``, unless it is told another path.
 
     Args:
-        dynamodb: where the table of records is.
+        dynamodb: a client of the DynamoDB that has the table of records.
         clock: the time.
         run: what it does.
         body: what the JSON body is read as.

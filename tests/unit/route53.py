@@ -1,4 +1,4 @@
-"""What Route 53 refuses and moto lets pass: a record where there is one, and the deletion of another than is there."""
+"""Refusals of Route 53 that moto lacks: creating a record that exists, and deleting one that is different."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVENT = "before-parameter-build.route-53.ChangeResourceRecordSets"
 
 @contextmanager
 def strict(client: Route53Client) -> Iterator[None]:
-    """Refuse, for the length of a `with` block, what Route 53 would.
+    """Refuse what Route 53 would refuse, for the length of a `with` block.
 
     Source: Route 53 API reference, ChangeResourceRecordSets, InvalidChangeBatch.
     """

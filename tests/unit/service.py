@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SERVER = {"region": "eu-west", "size": "large"}
 JSON = ("Content-Type", "application/json")
 
-# As they are before a test replaces them.
+# The originals, before a test replaces them.
 _MADE_ONCE = (api.resources, api.provider, api.funnels, api.dns)
 
 
@@ -76,12 +76,12 @@ class Api:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """What the table of records holds."""
+        """The items in the table of records."""
         return scan(self._dynamodb, "IdempotencyTable")
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What the table of resources holds."""
+        """The items in the table of resources."""
         return scan(self._dynamodb, "ResourcesTable")
 
 
@@ -93,7 +93,7 @@ def scan(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:
 
 
 def empty(dynamodb: DynamoDBClient, table: str) -> None:
-    """Delete whatever a table holds."""
+    """Delete every item of a table."""
     for item in dynamodb.scan(TableName=table, ProjectionExpression="id")["Items"]:
         dynamodb.delete_item(TableName=table, Key=item)
 

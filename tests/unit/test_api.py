@@ -1,4 +1,4 @@
-"""Every row of the HTTP table, through the function's handler and the gateway's own events."""
+"""Every case of the HTTP specification, through the function's handler, with events like those of the gateway."""
 
 import json
 from io import StringIO
@@ -23,7 +23,7 @@ class Provider:
     """Provides what it is told to.
 
     Args:
-        outcomes: what each call raises, or None for a server; the last one goes on for ever.
+        outcomes: what each call raises, or None for a server; the last one repeats for ever.
     """
 
     def __init__(self, *outcomes: BaseException | None) -> None:
@@ -50,7 +50,7 @@ def same_response(first: Answer, second: Answer) -> bool:
 
 
 class TestAnEventMadeByHand:
-    """As a console's test or a script makes it: with the single-value form of each header only."""
+    """As a test in the console or a script makes it: with only the single-value form of each header."""
 
     @staticmethod
     def made(headers: dict[str, str] | None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class TestAnEventMadeByHand:
 
         assert [service.call(event).replayed, service.call(event).replayed] == [False, True]
 
-    def test_may_have_no_header_at_all(self, service: Api) -> None:
+    def test_may_have_no_headers_at_all(self, service: Api) -> None:
         assert service.call(self.made(None)).problem == "key-missing"
 
 
@@ -84,7 +84,7 @@ class TestACustomDomain:
         [location] = first.headers["location"]
         shown = send("GET", location, "/v1/servers/{id}")
 
-        # Then it is there
+        # Then it is found
         assert (first.status, shown.status) == (201, 200)
         assert location == f"/pay/v1/servers/{first.json['id']}"
 
@@ -298,7 +298,9 @@ class TestBody:
             ('"text"', {"#": "must be object"}),
         ],
     )
-    def test_against_its_schema_has_one_entry_a_field(self, service: Api, body: object, errors: dict[str, str]) -> None:
+    def test_against_its_schema_has_one_entry_per_field(
+        self, service: Api, body: object, errors: dict[str, str]
+    ) -> None:
         answer = service.post(body)
 
         assert (answer.status, answer.problem) == (400, "body-invalid")
@@ -361,7 +363,7 @@ class TestBody:
     @pytest.mark.parametrize(
         "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "", "json"]
     )
-    def test_that_is_not_said_to_be_json(self, service: Api, content_type: str | None) -> None:
+    def test_that_is_not_declared_as_json(self, service: Api, content_type: str | None) -> None:
         answer = service.post(headers=[("Content-Type", content_type)] if content_type is not None else [])
 
         assert (answer.status, answer.problem) == (415, "unsupported-media-type")
@@ -395,7 +397,7 @@ class TestFailure:
         assert completed["operation_id"] == released["operation_id"]
         assert provider.calls == 2
 
-    def test_that_nobody_expected_answers_500_and_a_retry_resumes(
+    def test_that_is_unexpected_answers_500_and_a_retry_resumes(
         self, service: Api, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         given_provider(monkeypatch, ZeroDivisionError("secret detail"), None)
@@ -418,7 +420,7 @@ class TestFailure:
         assert provider.calls == 1
         assert service.rows == []
 
-    def test_of_a_table_that_is_not_there_is_no_passing_trouble(
+    def test_of_a_table_that_does_not_exist_is_not_temporary(
         self, service: Api, logs: StringIO, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("IDEMPOTENCY_TABLE", "nowhere")
@@ -443,7 +445,7 @@ class TestFailure:
         assert answer.headers["retry-after"] == ["1"]
         assert provider.calls == 0
 
-    def test_for_want_of_time_answers_503_and_runs_nothing(self, service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_for_lack_of_time_answers_503_and_runs_nothing(self, service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         provider = given_provider(monkeypatch)
 
         answer = service.post(seconds=3.9)
@@ -466,7 +468,7 @@ class TestPrincipal:
         assert alices.json["id"] != bobs.json["id"]
 
     @pytest.mark.parametrize("header", ["Authorization", "X-Principal", "principalId"])
-    def test_is_nothing_that_a_client_sends(self, service: Api, header: str) -> None:
+    def test_is_not_what_a_client_claims(self, service: Api, header: str) -> None:
         service.post()
 
         forged = service.post(principal="bob", headers=[JSON, (header, "alice")])
@@ -485,7 +487,7 @@ class TestGet:
 
         assert (answer.status, answer.json) == (200, server)
 
-    def test_hides_those_of_others_as_if_there_were_none(self, service: Api) -> None:
+    def test_hides_servers_of_others_as_if_there_were_none(self, service: Api) -> None:
         id_ = service.post().json["id"]
 
         foreign, unknown = self.get(service, id_, "bob"), self.get(service, "srv-0", "bob")

@@ -34,7 +34,7 @@ def table(dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> DynamoDB
 
 
 def answer(authorization: str, method: str = METHOD) -> dict[str, Any]:
-    """Answer an event as the gateway sends it to a TOKEN authorizer."""
+    """The authorizer's answer to an event as the gateway sends it to a TOKEN authorizer."""
     event = {"type": "TOKEN", "methodArn": method, "authorizationToken": authorization}
     return authorizer.handler(event, Context())
 
@@ -63,7 +63,7 @@ class TestValidToken:
         assert effect(answer(f"{scheme}{token}")) == "Allow"
         assert AT_THE_GATEWAY.search(f"{scheme}{token}")
 
-    def test_is_good_for_the_whole_stage_since_the_gateway_caches_the_answer(self, table: DynamoDBClient) -> None:
+    def test_is_valid_for_the_whole_stage_since_the_gateway_caches_the_answer(self, table: DynamoDBClient) -> None:
         token = tokens.issue(table, "TokensTable", "alice", 1)
         [statement] = answer(f"Bearer {token}")["policyDocument"]["Statement"]
 
@@ -72,7 +72,7 @@ class TestValidToken:
         assert fnmatch(f"{api}/{stage}/GET/v1/servers/srv-1", statement["Resource"])
         assert not fnmatch(f"{api}/prod/GET/v1/servers/srv-1", statement["Resource"])
 
-    def test_is_stored_as_its_hash_alone(self, table: DynamoDBClient) -> None:
+    def test_is_stored_only_as_a_hash(self, table: DynamoDBClient) -> None:
         token = tokens.issue(table, "TokensTable", "alice", 1)
 
         assert token not in str(scan(table, "TokensTable"))

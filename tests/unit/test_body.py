@@ -35,7 +35,7 @@ class Order(Body):
     by: Literal["sea", "air"] = "sea"
     note: Annotated[str | None, {"maxLength": 5}] = None
     stock: dict[str, Annotated[int, {"minimum": 0}]] = field(default_factory=dict)
-    first: None | Item = None  # noqa: RUF036 - some write it so
+    first: None | Item = None  # noqa: RUF036 - some people write it like this
 
 
 class Open(Body):
@@ -66,7 +66,7 @@ def made(hint: Any, **members: Any) -> type[Body]:
 
 
 def refused(body: type[Body], value: Any) -> Problem:
-    """Why a value is not read."""
+    """Why a value is refused."""
     with pytest.raises(Problem) as problem:
         body.read(value)
     assert (problem.value.slug, problem.value.status) == ("body-invalid", 400)
@@ -82,7 +82,7 @@ def errors(body: type[Body], value: Any) -> dict[str, str]:
 
 
 def at(value: Any, pointer: str) -> Any:
-    """What a JSON Pointer in a URI fragment leads to (RFC 6901)."""
+    """The value that a JSON Pointer in a URI fragment leads to (RFC 6901)."""
     names = [unquote(name).replace("~1", "/").replace("~0", "~") for name in pointer.removeprefix("#").split("/")[1:]]
     return reduce(lambda node, name: node[int(name) if isinstance(node, list) else name], names, value)
 
@@ -97,7 +97,7 @@ class TestClass:
             item.count = 2  # type: ignore[misc]
 
     def test_is_checked_by_mypy(self) -> None:
-        # mypy --strict reports a comment that suppresses nothing.
+        # mypy --strict reports an ignore comment that suppresses nothing.
         with pytest.raises(TypeError):
             Item()  # type: ignore[call-arg]
         with pytest.raises(AttributeError):
@@ -253,11 +253,11 @@ class TestClass:
             made(str | int | None, it=None)
 
     @pytest.mark.parametrize("default", [[], {}])
-    def test_refuses_a_default_that_all_would_share(self, default: Any) -> None:
+    def test_refuses_a_default_that_all_bodies_would_share(self, default: Any) -> None:
         with pytest.raises(TypeError, match=r"^Made: mutable default .* for field it is not allowed"):
             made(list[str], it=default)
 
-    def test_refuses_a_needed_field_after_one_with_a_default(self) -> None:
+    def test_refuses_a_required_field_after_one_with_a_default(self) -> None:
         with pytest.raises(TypeError, match=r"^Late: non-default argument 'second' "):
             type("Late", (Body,), {"__annotations__": {"first": int, "second": int}, "first": 1})
 
@@ -277,14 +277,14 @@ class TestClass:
 
     @pytest.mark.parametrize("value", [1, 1.5, "a", None, [1.5], {"a": 1}], ids=str)
     @pytest.mark.parametrize("hint", [int | float | None, str | dict[str, int], dict, list, None], ids=str)
-    def test_leaves_what_it_does_not_know_as_it_is(self, hint: Any, value: Any) -> None:
+    def test_leaves_unchanged_what_it_does_not_know(self, hint: Any, value: Any) -> None:
         body = made(hint, SCHEMA={"type": "object", "required": ["it"]})
 
         assert [*vars(body.read({"it": value})).values()] == [value]
 
 
 class TestRead:
-    def test_makes_bodies_of_whatever_is_in_it(self) -> None:
+    def test_makes_bodies_of_nested_objects(self) -> None:
         value = {
             "items": [{"sku": "A"}, {"sku": "B", "count": 2}],
             "by": "air",
@@ -297,26 +297,26 @@ class TestRead:
         assert Order.read({"items": [{"sku": "A"}]}) == Order([Item("A")])
 
     @pytest.mark.parametrize("hint", [int, Literal[1], Annotated[int, {"minimum": 1}]], ids=str)
-    def test_takes_an_integer_however_it_is_written(self, hint: Any) -> None:
+    def test_reads_an_integer_however_it_is_written(self, hint: Any) -> None:
         [value] = vars(made(hint).read({"it": 1.0})).values()
 
         assert (value, type(value)) == (1, int)
 
-    def test_leaves_a_number_as_it_is(self) -> None:
+    def test_leaves_a_number_unchanged(self) -> None:
         assert [*vars(made(float).read({"it": 1.5})).values()] == [1.5]
 
-    def test_leaves_out_what_is_no_field(self) -> None:
+    def test_leaves_out_members_that_are_not_fields(self) -> None:
         assert Open.read({"name": "a", "x-b": "c", "d": 1}) == Open("a")
         assert Open.read({"name": "a", "size": None}) == Open("a", None)
         assert Open.read({"name": "a", "size": 2.0}) == Open("a", 2)
         assert Closed.read({"x-a": 1}) == Closed()
 
     @pytest.mark.parametrize("value", [None, [], "{}", 1, True], ids=str)
-    def test_takes_objects_only(self, value: Any) -> None:
+    def test_accepts_only_objects(self, value: Any) -> None:
         assert errors(Order, value) == {"#": "must be object"}
         assert errors(Closed, value) == {"#": "must be object"}
 
-    def test_says_of_each_field_what_is_wrong(self) -> None:
+    def test_says_for_each_field_what_is_wrong(self) -> None:
         value = {"items": [{"count": "1"}, {"sku": "A", "p/q": 1, "m~n": 2}, 3], "by": "road", "note": None, "no": 1}
 
         assert errors(Order, value) == {
@@ -401,7 +401,7 @@ class TestRead:
         assert f"20 of its {count} errors" in problem.detail or count <= 20
         assert len(str(problem.response().body)) < 10_000
 
-    def test_says_nothing_of_more_errors_if_there_are_none(self) -> None:
+    def test_mentions_no_further_errors_if_there_are_none(self) -> None:
         value = {"items": [{"sku": "A"}], **{str(number): 0 for number in range(20)}}
 
         assert refused(Order, value).detail == "The body does not match its schema."
@@ -409,7 +409,7 @@ class TestRead:
             "The body does not match its schema; 20 of its 21 errors are listed."
         )
 
-    def test_cuts_what_would_be_long(self) -> None:
+    def test_shortens_long_texts(self) -> None:
         body = made(Annotated[str, {"enum": ["a" * 50, "b" * 300]}])
         [detail] = errors(body, {"it": "c"}).values()
         [pointer] = errors(Item, {"sku": "A", "x" * 101: 0})
@@ -447,7 +447,7 @@ Typed = tuple[Any, st.SearchStrategy[Any]]
 
 
 def loose(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what a type is for, and now and then anything."""
+    """Mostly values of a type, and now and then any value."""
     return st.integers(0, 9).flatmap(lambda dice: JSON if dice == 0 else values)
 
 
@@ -472,10 +472,10 @@ def containers(inner: st.SearchStrategy[Typed]) -> st.SearchStrategy[Typed]:
 
 
 def bodies_of(inner: st.SearchStrategy[Typed]) -> st.SearchStrategy[Typed]:
-    """Bodies, with values for them: fields are left out, and others are there."""
+    """Bodies, with values for them: some fields are left out, and other members are added."""
 
     def made_of(fields: list[tuple[Typed, bool]]) -> Typed:
-        # Needed fields come first.
+        # Required fields come first.
         named = {f"f{number}": member for number, member in enumerate(sorted(fields, key=lambda member: not member[1]))}
         hints = {name: hint for name, ((hint, _), _) in named.items()}
         needed = {name: loose(values) for name, ((_, values), is_needed) in named.items() if is_needed}
@@ -499,7 +499,7 @@ TYPED = st.recursive(st.sampled_from(SCALARS), containers, max_leaves=6)
 class TestAnyBody:
     @settings(max_examples=200)
     @given(bodies_of(TYPED), st.data())
-    def test_reads_what_its_schema_admits_and_points_at_the_rest(self, typed: Typed, data: st.DataObject) -> None:
+    def test_reads_what_its_schema_admits_and_points_at_what_is_wrong(self, typed: Typed, data: st.DataObject) -> None:
         body, values = typed
         value = data.draw(loose(values))
 

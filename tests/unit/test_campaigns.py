@@ -53,7 +53,7 @@ class TestLaunch:
         assert (again.body, again.replayed) == (first.body, True)
         assert len(campaigns.myfunnel.calls) == 1
 
-    def test_is_nobody_elses(self, campaigns: Campaigns) -> None:
+    def test_belongs_to_its_principal(self, campaigns: Campaigns) -> None:
         id_ = campaigns.launch().json["id"]
 
         assert campaigns.get(id_, principal="bob").status == 404
@@ -85,7 +85,7 @@ class TestLaunch:
             "a b.example",
         ],
     )
-    def test_takes_only_a_host_name(self, campaigns: Campaigns, domain: str) -> None:
+    def test_accepts_only_a_host_name(self, campaigns: Campaigns, domain: str) -> None:
         answer = campaigns.launch({**CAMPAIGN, "domain": domain})
 
         assert (answer.status, answer.problem) == (400, "body-invalid")
@@ -146,7 +146,7 @@ class TestWithoutWhatCampaignsNeed:
 
 
 class TestDomainTaken:
-    def test_is_an_answer_for_good_with_nothing_done(self, campaigns: Campaigns) -> None:
+    def test_is_a_final_answer_with_nothing_done(self, campaigns: Campaigns) -> None:
         campaigns.launch()
 
         taken = campaigns.launch(key="bobs", principal="bob")
@@ -306,7 +306,7 @@ class TestCompensation:
 
         assert [call.status for call in campaigns.myfunnel.calls] == [201, None, None, 404]
 
-    def test_is_not_called_off_by_a_crash(
+    def test_is_not_cancelled_by_a_crash(
         self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Given a crash between the deletion of the landing page and its checkpoint

@@ -47,7 +47,7 @@ CAMPAIGN = {"name": "Spring sale", "domain": "spring.example.com"}
 
 
 def resolve(node: Any) -> Any:
-    """Put what it refers to in the place of each reference."""
+    """Replace each reference by what it refers to."""
     match node:
         case {"$ref": str(reference)}:
             target: Any = DOCUMENT
@@ -104,7 +104,7 @@ def headers_of(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def slug(body: dict[str, Any]) -> str:
-    """The last part of a problem's type; empty of anything else."""
+    """The last part of a problem's type; empty for anything else."""
     return str(body.get("type", "").partition("#")[2])
 
 
@@ -135,7 +135,9 @@ class TestBodies:
         assert contract.orphans() == set()
 
     @pytest.mark.parametrize("operation", [PROVISION, LAUNCH], ids=["server", "campaign"])
-    def test_are_checked_alike_by_the_document_the_gateway_and_the_function(self, operation: Operation) -> None:
+    def test_are_checked_in_the_same_way_by_the_document_the_gateway_and_the_function(
+        self, operation: Operation
+    ) -> None:
         body = api.idempotent.declared[ROUTES[operation].func].body.__name__
         schema = DOCUMENT["paths"][operation[1]]["post"]["requestBody"]["content"]["application/json"]["schema"]
 
@@ -210,13 +212,13 @@ class World:
         return self.service.post(campaign, path="/v1/campaigns", **request)
 
     def provision_while_running(self) -> Answer:
-        """Send the same while the first request, cut off in the middle, seems to run."""
+        """Send the same request while the first one, cut off in the middle, seems to run."""
         with suppress(Killed):
             self.provision(Killed())
         return self.provision()
 
     def replay(self, send: Callable[[], Answer]) -> Answer:
-        """Send the same twice."""
+        """Send the same request twice."""
         send()
         return send()
 
@@ -250,10 +252,10 @@ class World:
 
 
 class FailingProvider:
-    """Fails.
+    """A provider that fails.
 
     Args:
-        error: with this.
+        error: the error that it fails with.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -282,7 +284,7 @@ def world(service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield World(service, clock, myfunnel, monkeypatch)
 
 
-# What the function answers: how it comes about, and what it is.
+# Every kind of answer of the function: what it is, and how to get it.
 BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]] = {
     "a server": (PROVISION, 201, "", lambda world: world.provision()),
     "a server again": (PROVISION, 201, "", lambda world: world.replay(world.provision)),
@@ -351,12 +353,12 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
     "another's campaign": (SHOW_CAMPAIGN, 404, "not-found", lambda world: world.show(world.launch(principal="bob"))),
 }
 
-# Which response the gateway gives in the function's place, and with which status.
+# The responses that the gateway gives in place of the function, each with its status.
 BY_THE_GATEWAY = [(name, response["StatusCode"]) for name, response in GATEWAY.items()]
 
 
 def at_the_gateway(name: str, status: int) -> Answer:
-    """What the gateway makes of one of its responses."""
+    """One of the gateway's responses, as a client gets it."""
     variables = {
         "${SpecificationUrl}": STACK["Parameters"]["SpecificationUrl"]["Default"],
         "$context.error.messageString": '"Missing required request parameters: [Idempotency-Key]"',
@@ -388,7 +390,7 @@ class TestAnswers:
     def test_of_the_gateway_are_documented(self, name: str, status: int) -> None:
         conforms(PROVISION, at_the_gateway(name, status))
 
-    def test_that_are_documented_are_given(self) -> None:
+    def test_that_are_documented_occur(self) -> None:
         by_the_function = {(status, problem) for _, status, problem, _ in BY_THE_FUNCTION.values()}
         by_the_gateway = {(status, slug(at_the_gateway(name, status).json)) for name, status in BY_THE_GATEWAY}
 

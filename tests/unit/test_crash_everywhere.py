@@ -1,4 +1,4 @@
-"""`idempotency.testing`: the project's own operations survive every crash, and operations that do not are found out."""
+"""`idempotency.testing`: the project's own operations survive every crash, and those that do not are found."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class TestOperationsOfTheProject:
 
 
 class Things:
-    """``POST /v1/things``, of which a test says what it does, and the things that it makes."""
+    """``POST /v1/things``, which does what a test says, and the things that it makes."""
 
     def __init__(self, dynamodb: DynamoDBClient, clock: SetClock) -> None:
         self.dynamodb = dynamodb
@@ -136,7 +136,7 @@ class Things:
         return key
 
     def make_once(self, operation: Operation) -> Response[Any]:
-        """An operation that is right."""
+        """An operation without mistakes."""
         operation.step("thing", self.make)
         return Completion(201)
 
@@ -147,11 +147,11 @@ def things(dynamodb: DynamoDBClient, clock: SetClock) -> Things:
 
 
 class TestBrokenOperations:
-    """Each is right as long as nothing goes wrong; its timeline shows what is wrong with it."""
+    """Each works as long as nothing goes wrong; its timeline shows what its mistake is."""
 
     @pytest.fixture
     def shown(self, capsys: pytest.CaptureFixture[str]) -> Shown:
-        """What is shown, but for claims: how many writes one takes is the store's business."""
+        """The timeline, except claims: how many writes a claim takes is the store's business."""
         return lambda: [line for line in capsys.readouterr().err.splitlines() if "  claim " not in line]
 
     @staticmethod
@@ -231,7 +231,7 @@ class TestBrokenOperations:
 class TestWhatItFindsItself:
     @staticmethod
     def found(stories: Iterator[Story]) -> tuple[str, str]:
-        """What it says, and the timeline that goes with it."""
+        """Its message, with the timeline."""
         with pytest.raises(AssertionError) as failure:
             deque(stories, maxlen=0)
         [timeline] = failure.value.__notes__
@@ -257,7 +257,7 @@ class TestWhatItFindsItself:
         assert message == "recovery gave up; its last error: Retry: Not today."
         assert timeline.startswith("\nundisturbed; then recovery carries on\n")
 
-    def test_an_operation_that_takes_another_way_each_time(self, things: Things) -> None:
+    def test_an_operation_that_takes_a_different_way_each_time(self, things: Things) -> None:
         def run(operation: Operation) -> Response[Any]:
             operation.step(f"step {uuid4()}", things.make)
             return Completion(201)
@@ -391,7 +391,7 @@ class TestStories:
         assert counts["claim ⚡ first answer lost"] == counts["undisturbed"] + 1
         assert counts["claim ⚡ answer lost"] == counts["claim ⚡ crash after"] + 2
         assert counts["complete ⚡ first answer lost"] == counts["undisturbed"] + 1
-        # And the release, which meets the completed record.
+        # The release, too, meets the completed record.
         assert counts["complete ⚡ answer lost"] == counts["complete ⚡ crash after"] + 2 + 1
 
     @pytest.mark.parametrize("how", ["write", "read", "step"])
@@ -506,7 +506,7 @@ class TestStories:
 
         assert 0 <= Clock().now() / 1000 - started < 60
 
-    def test_are_over_when_the_loop_is_left(self, things: Things, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_end_when_the_loop_is_left(self, things: Things, capsys: pytest.CaptureFixture[str]) -> None:
         for story in things.stories(things.make_once):
             if story.name.startswith("claim ⚡ crash before"):
                 break

@@ -1,4 +1,4 @@
-"""DNS records in Route 53, as moto keeps them."""
+"""DNS records in Route 53, simulated by moto."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def zone(client: Route53Client) -> str:
 
 @pytest.fixture
 def fail(client: Route53Client) -> Iterator[Callable[[Exception], None]]:
-    """Makes Route 53 fail, without sending anything."""
+    """Function that makes Route 53 fail, without sending anything."""
     failures: list[Exception] = []
 
     def fail(**_: Any) -> None:
@@ -64,14 +64,14 @@ def refusal(code: str, message: str = "", status: int = 400) -> ClientError:
     return ClientError(answer, "ChangeResourceRecordSets")
 
 
-def test_routes_a_domain_and_succeeds_if_it_is_routed_already(client: Route53Client, zone: str) -> None:
+def test_routes_a_domain_and_succeeds_if_it_is_already_routed(client: Route53Client, zone: str) -> None:
     Dns(zone).route(DOMAIN, HOST)
     Dns(zone).route(DOMAIN, HOST)
 
     assert routes(client, zone) == {DOMAIN: [HOST]}
 
 
-def test_removes_a_route_and_succeeds_if_it_is_gone_already(client: Route53Client, zone: str) -> None:
+def test_removes_a_route_and_succeeds_if_it_is_already_gone(client: Route53Client, zone: str) -> None:
     Dns(zone).route(DOMAIN, HOST)
 
     Dns(zone).unroute(DOMAIN, HOST)

@@ -1,4 +1,4 @@
-"""The engine's front door: what entry points, business logic and pages import, and nothing else."""
+"""The engine's front door: entry points, business logic and pages import from it, and from nothing behind it."""
 
 import ast
 import re
@@ -33,12 +33,12 @@ def test_is_what_the_pages_show(path: object) -> None:
     assert set(shown) <= {"idempotency", "idempotency.testing"}
 
 
-def test_has_what_it_names() -> None:
+def test_has_everything_that_it_names() -> None:
     assert all(hasattr(idempotency, name) for name in idempotency.__all__)
     assert len(set(idempotency.__all__)) == len(idempotency.__all__)
 
 
-def test_names_what_entries_use() -> None:
+def test_names_everything_that_entry_points_use() -> None:
     used = {
         alias.name
         for path in ENTRIES

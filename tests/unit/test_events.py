@@ -1,4 +1,4 @@
-"""The events for `sam local invoke`: each one comes to what its name says, on the same tables in turn."""
+"""The events for `sam local invoke`: each does what its name says, in turn, on the same tables."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestAuthorizer:
         assert self.answer({**event, "authorizationToken": f"Bearer {token}"}) == "Allow"
 
 
-def test_there_is_no_event_that_is_not_tested() -> None:
+def test_every_event_is_tested() -> None:
     assert EVENTS.keys() == {
         "authorizer",
         "provision",

@@ -26,14 +26,14 @@ def service() -> MyFunnel:
 
 @pytest.fixture
 def url(service: MyFunnel) -> Iterator[str]:
-    """Where it is."""
+    """Its URL."""
     with myfunnel.serving(service) as url:
         yield url
 
 
 @pytest.fixture
 def funnels(url: str) -> Funnels:
-    """A client of it."""
+    """Its client."""
     return Funnels(f"{url}/", lambda: myfunnel.TOKEN)
 
 
@@ -54,7 +54,7 @@ def test_the_same_key_makes_the_same_funnel(service: MyFunnel, funnels: Funnels)
     assert len(service.funnels) == 2
 
 
-def test_deletes_a_funnel_and_one_that_is_gone_is_no_error(service: MyFunnel, funnels: Funnels) -> None:
+def test_deletes_a_funnel_and_succeeds_if_it_is_already_gone(service: MyFunnel, funnels: Funnels) -> None:
     funnel = funnels.create(NAME, DOMAIN, KEY)
 
     funnels.delete(funnel["id"])

@@ -28,7 +28,7 @@ NewRoute = Callable[..., Route]
 
 
 def answering(*responses: Response[Any] | BaseException) -> Run:
-    """Answer with, or raise, one after the other; the last one goes on for ever."""
+    """Answer with these, or raise them, one after the other; the last one repeats for ever."""
     rest = list(responses)
 
     def run(_: Operation) -> Response[Any]:
@@ -42,7 +42,7 @@ def answering(*responses: Response[Any] | BaseException) -> Run:
 
 @pytest.fixture
 def route(dynamodb: "DynamoDBClient", clock: SetClock) -> NewRoute:
-    """Makes a route on the stack's table."""
+    """Function that makes a route on the stack's table."""
 
     def make(*responses: Response[Any] | BaseException, **settings: Any) -> Route:
         return Route(dynamodb, clock, answering(*(responses or (Completion(201, {"n": 1}),))), **settings)
@@ -91,7 +91,7 @@ class TestReplayOf:
 
         assert [things.post().headers["link"], things.post().headers["link"]] == 2 * [["<a>", "<b>"]]
 
-    def test_headers_beyond_the_allow_list_is_the_first_answer_alone(self, route: NewRoute) -> None:
+    def test_headers_beyond_the_allow_list_does_not_happen(self, route: NewRoute) -> None:
         headers: dict[str, str | list[str]] = {"X-Trace": "1", "Set-Cookie": "a=secret", "ETag": '"7"'}
         things = route(Response(200, "text/plain", "x", headers, cookies=[Cookie("b", "secret")]))
 
@@ -106,7 +106,7 @@ class TestReplayOf:
 
         assert "secret" not in str(scan(dynamodb, "IdempotencyTable"))
 
-    def test_another_attempt_brings_nothing_of_the_late_one(
+    def test_another_attempt_has_nothing_of_the_late_one(
         self, dynamodb: "DynamoDBClient", route: NewRoute, clock: SetClock
     ) -> None:
         # Given an attempt that goes on past its lease, while another completes the operation
@@ -131,7 +131,7 @@ class TestReplayOf:
         ],
         ids=["not JSON", "too large"],
     )
-    def test_what_cannot_be_stored_is_a_clear_answer_and_no_second_run(
+    def test_what_cannot_be_stored_is_a_clear_answer_without_a_second_run(
         self, route: NewRoute, response: Response[Any]
     ) -> None:
         things = route(response)
@@ -166,7 +166,7 @@ class TestOutcome:
 
     @pytest.mark.parametrize("asked", ["17", "Fri, 31 Dec 2027 23:59:59 GMT"])
     @pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
-    def test_for_now_passes_the_operations_own_retry_after_on(self, route: NewRoute, name: str, asked: str) -> None:
+    def test_for_now_passes_on_the_operations_own_retry_after(self, route: NewRoute, name: str, asked: str) -> None:
         answer = route(Response(503, "text/plain", "no", {name: asked})).post()
 
         assert (answer.status, answer.headers["retry-after"]) == (503, [asked])
@@ -221,7 +221,7 @@ class TestOutcome:
         assert things.post().headers["retry-after"] == ["1"]
         assert (things.post().status, things.runs) == (201, 2)
 
-    def test_that_nobody_expected_is_logged_and_not_told(self, route: NewRoute) -> None:
+    def test_that_is_unexpected_is_logged_and_hidden(self, route: NewRoute) -> None:
         error = RuntimeError("secret detail")
         things = route(error)
 
@@ -249,9 +249,7 @@ class TestOutcome:
         Route(dynamodb, clock, run).post()
         assert calls == undone
 
-    def test_for_good_stands_whatever_a_later_attempt_comes_to(
-        self, dynamodb: "DynamoDBClient", clock: SetClock
-    ) -> None:
+    def test_for_good_stands_whatever_a_later_attempt_does(self, dynamodb: "DynamoDBClient", clock: SetClock) -> None:
         # Given an operation that has failed for good, and cannot be undone yet
         tried: list[int] = []
 
@@ -323,7 +321,7 @@ class TestBody:
 
         assert answer.json["errors"] == [{"pointer": "#/of/x", "detail": "is required"}]
 
-    def test_of_any_type_is_taken_by_a_route_that_reads_its_own(self, route: NewRoute) -> None:
+    def test_of_any_type_is_accepted_by_a_route_that_reads_bytes(self, route: NewRoute) -> None:
         things = route()
 
         first, same, other = (
@@ -333,7 +331,7 @@ class TestBody:
         assert (first.status, same.replayed, other.problem) == (201, True, "key-reused")
 
     @pytest.mark.parametrize(("size", "status"), [(100, 201), (101, 413)])
-    def test_has_at_most_what_the_route_admits(self, route: NewRoute, size: int, status: int) -> None:
+    def test_may_be_as_large_as_the_route_allows(self, route: NewRoute, size: int, status: int) -> None:
         assert route(max_body=100).post(body=b"x" * size, content_type="image/png").status == status
 
     def test_that_is_bad_is_found_before_the_key_is_used(self, route: NewRoute, dynamodb: "DynamoDBClient") -> None:
@@ -363,13 +361,13 @@ class TestKey:
 
 
 class TestPrincipal:
-    def test_is_needed(self, route: NewRoute) -> None:
+    def test_is_required(self, route: NewRoute) -> None:
         things = route()
 
         assert things.post(principal=None).problem == "unauthorized"
         assert things.runs == 0
 
-    def test_may_be_nobody_where_the_route_says_so(self, route: NewRoute) -> None:
+    def test_may_be_missing_where_the_route_says_so(self, route: NewRoute) -> None:
         things = route(anonymous=True)
 
         assert [things.post(principal=None).replayed, things.post(principal=None).replayed] == [False, True]
@@ -387,7 +385,7 @@ class TestTimeToLive:
         assert not things.post().replayed
         assert things.telemetry.outcomes[-2:] == [Outcome.EXPIRED, Outcome.EXECUTED]
 
-    def test_of_what_never_completed_is_longer(self, route: NewRoute, clock: SetClock) -> None:
+    def test_of_an_operation_that_never_completed_is_longer(self, route: NewRoute, clock: SetClock) -> None:
         operations = []
 
         def run(operation: Operation) -> Response[Any]:
@@ -401,7 +399,7 @@ class TestTimeToLive:
         clock.advance(7 * 24 * 3600)
         things.post()
 
-        # Each attempt begins the seven days anew; past them, the key is another operation's.
+        # Each attempt restarts the seven days; after them, the key is free for a new operation.
         assert len(set(operations[:3])) == 1
         assert operations[3] != operations[2]
 
@@ -442,7 +440,7 @@ class TestCache:
         assert not things.post().replayed
         assert things.runs == 2
 
-    def test_gives_way_to_what_others_made_of_the_key_since_it_expired(self, route: NewRoute, clock: SetClock) -> None:
+    def test_gives_way_to_a_new_operation_of_the_key_after_expiry(self, route: NewRoute, clock: SetClock) -> None:
         here, elsewhere = (
             route(Completion(201, {"by": where}), settings=Settings(cache_bytes=100_000))
             for where in ("here", "elsewhere")
@@ -454,7 +452,7 @@ class TestCache:
         assert here.post().json == {"by": "elsewhere"}
         assert here.telemetry.outcomes[-1] is Outcome.REPLAYED_FROM_TABLE
 
-    def test_can_be_off(self, route: NewRoute) -> None:
+    def test_can_be_turned_off(self, route: NewRoute) -> None:
         things = route(settings=Settings(cache_bytes=0))
 
         assert [things.post(), things.post()][1].replayed
@@ -466,19 +464,19 @@ class TestCache:
         for key in ("a", "b", "c"):
             things.post(key=key)
 
-        # When the three are asked for again, the latest first
+        # When the three requests are sent again, the latest first
         del things.telemetry.outcomes[:]
         for key in ("c", "b", "a"):
             things.post(key=key)
 
-        # Then the one that was not used for longest is gone
+        # Then the least recently used one is gone
         assert things.telemetry.outcomes == [
             Outcome.REPLAYED_FROM_CACHE,
             Outcome.REPLAYED_FROM_CACHE,
             Outcome.REPLAYED_FROM_TABLE,
         ]
 
-    def test_does_without_what_is_larger_than_itself(self, route: NewRoute) -> None:
+    def test_leaves_out_what_is_larger_than_itself(self, route: NewRoute) -> None:
         things = route(Response(200, "text/plain", "x" * 4_000), settings=Settings(cache_bytes=3_000))
 
         assert [things.post(), things.post()][1].replayed

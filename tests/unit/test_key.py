@@ -46,7 +46,7 @@ class TestParse:
         assert parse_key([value]) == key
 
     @pytest.mark.parametrize("values", [[], [""], ["  "], ['""'], [' "" ']])
-    def test_finds_none(self, values: list[str]) -> None:
+    def test_finds_no_key(self, values: list[str]) -> None:
         assert parse_key(values) is None
 
     @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ class TestParse:
             '"\\"',
         ],
     )
-    def test_refuses_what_is_no_key(self, value: str) -> None:
+    def test_refuses_what_is_not_a_key(self, value: str) -> None:
         assert refusal([value]) == "key-invalid"
 
     @pytest.mark.parametrize("values", [["a", "a"], ["a", "b"], ["", ""], ["a", "b", "c"]])
@@ -82,11 +82,11 @@ class TestParse:
         assert refusal(values) == "key-invalid"
 
     @pytest.mark.parametrize("value", [KEY, KEY.upper(), f'"{KEY}"', "00000000-0000-0000-0000-000000000000"])
-    def test_takes_uuids_only_if_told_to(self, value: str) -> None:
+    def test_accepts_uuids_if_only_these_are_allowed(self, value: str) -> None:
         assert parse_key([value], "uuid") == value.strip('"')
 
     @pytest.mark.parametrize("value", ["order-17", KEY.replace("-", ""), f"{{{KEY}}}", f"urn:uuid:{KEY}", KEY[:-1]])
-    def test_refuses_other_than_uuids_if_told_to(self, value: str) -> None:
+    def test_refuses_other_keys_if_only_uuids_are_allowed(self, value: str) -> None:
         assert refusal([value], key_format="uuid") == "key-invalid"
 
     @given(st.text(st.sampled_from('k"\\ ;,=1é\t\n'), max_size=12).map(lambda text: f'"{text}'))
@@ -94,7 +94,7 @@ class TestParse:
     @example('"k"')
     def test_agrees_with_a_structured_field_parser_on_quoted_keys(self, value: str) -> None:
         try:
-            # White space around a field's value is none of it (RFC 9110, section 5.5).
+            # White space around a field's value is not part of it (RFC 9110, section 5.5).
             item: Any = http_sf.parse(value.strip(" \t").encode(), tltype="item")
         except ValueError:
             item = None, {}
@@ -113,7 +113,7 @@ class TestParse:
         assert parse_key([http_sf.ser(key)]) == key
 
     @given(st.from_regex(VISIBLE, fullmatch=True).filter(lambda key: key[0] != '"' and "," not in key))
-    def test_reads_every_bare_key_as_it_is(self, key: str) -> None:
+    def test_reads_every_bare_key_unchanged(self, key: str) -> None:
         assert parse_key([key]) == key
 
 
@@ -123,7 +123,7 @@ Parts = tuple[str, str, str, str]
 
 class TestRecordId:
     def test_is_64_hexadecimal_digits_that_never_change(self) -> None:
-        # A changed hash would let every key in flight run twice on the day of the deployment.
+        # If the hash changed, every key in flight would run twice on the day of the deployment.
         hashed = (
             b"\0\0\0\0\0\0\0\x06\xc3\xa9lise\0\0\0\0\0\0\0\x04POST\0\0\0\0\0\0\0\x0d/v1/campaigns\0\0\0\0\0\0\0\x01k"
         )

@@ -43,7 +43,7 @@ NewAttempt = Callable[..., Attempt]
 
 
 class Checkpoints:
-    """Keeps what a record would."""
+    """Keeps what a record would keep."""
 
     def __init__(self) -> None:
         self.record = RECORD
@@ -83,7 +83,7 @@ def kept() -> Checkpoints:
 
 @pytest.fixture
 def attempt(kept: Checkpoints, clock: SetClock) -> NewAttempt:
-    """Begins an attempt, with what earlier ones have left."""
+    """Function that begins an attempt, with what earlier ones have left."""
 
     def begin(seconds: float = SECONDS) -> Attempt:
         deadline = clock.now() + round(seconds * 1000)
@@ -109,7 +109,7 @@ class Calls:
         return call
 
     def failing(self, name: str, error: Exception) -> Callable[..., Any]:
-        """One that fails after it noted its name."""
+        """A call that notes its name, and then fails."""
 
         def call(*_: Any) -> Any:
             self.made.append(name)
@@ -127,7 +127,7 @@ class TestKey:
     def test_is_the_same_in_every_attempt(self, attempt: NewAttempt) -> None:
         assert attempt().derived_id("landing page") == attempt().derived_id("landing page")
 
-    def test_is_another_for_each_step_and_operation(self, attempt: NewAttempt, kept: Checkpoints) -> None:
+    def test_is_different_for_each_step_and_operation(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         keys = {attempt().derived_id(name) for name in ("landing page", "dns", "landing page ")}
         kept.record = replace(RECORD, operation_id="2a3cf50d-6b5b-4e2c-9d52-3a3fd2d36a8d")
         keys.add(attempt().derived_id("landing page"))
@@ -187,12 +187,12 @@ class TestStep:
 
         assert calls.made == ["in time"]
 
-    def test_needs_no_time_once_it_is_kept(self, attempt: NewAttempt, calls: Calls) -> None:
+    def test_requires_no_time_once_it_is_kept(self, attempt: NewAttempt, calls: Calls) -> None:
         attempt().step("s", calls("s", 1))
 
         assert attempt(seconds=0.001).step("s", calls("s", 2)) == 1
 
-    def test_runs_beside_another_in_a_thread_of_its_own(self, attempt: NewAttempt, kept: Checkpoints) -> None:
+    def test_runs_at_the_same_time_as_another_in_a_thread(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         operation, both = attempt(), Barrier(2, timeout=5)
         with ThreadPoolExecutor() as pool:
             steps = [pool.submit(operation.step, name, lambda _: both.wait() >= 0) for name in ("first", "second")]
@@ -220,7 +220,7 @@ class TestReservation:
 
         assert (rows, kept.rows) == (["a"], [])
 
-    def test_whose_row_is_anothers_by_now_waits_for_an_operator(
+    def test_whose_row_now_belongs_to_another_waits_for_an_operator(
         self, attempt: NewAttempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         operation = attempt()
@@ -259,7 +259,7 @@ class TestMistake:
         assert operation.step("next", calls("next", 1)) == 1
 
     @pytest.mark.parametrize("name", ["", "x" * 101, "undo dns"])
-    def test_of_a_name_that_is_none(self, attempt: NewAttempt, calls: Calls, name: str) -> None:
+    def test_of_a_name_that_is_not_allowed(self, attempt: NewAttempt, calls: Calls, name: str) -> None:
         with pytest.raises(StepError):
             attempt().step(name, calls("s"))
 
@@ -345,11 +345,11 @@ class TestRoom:
 
 
 class TestUndoing:
-    """An operation of three steps, of which the second is not worth undoing."""
+    """An operation of three steps, of which the second has no undo."""
 
     @pytest.fixture
     def perform(self, attempt: NewAttempt, calls: Calls) -> Callable[..., Attempt]:
-        """Begins an attempt, and takes its steps."""
+        """Function that begins an attempt, and runs its steps."""
 
         def perform(undo_first: Callable[[Any], object] | None = None) -> Attempt:
             operation = attempt()
@@ -367,7 +367,7 @@ class TestUndoing:
         assert calls.made == ["undo third", "undo first"]
         assert set(kept.record.steps) == {"first", "second", "third", "undo first", "undo third"}
 
-    def test_takes_the_result(self, perform: Callable[..., Attempt]) -> None:
+    def test_gets_the_result(self, perform: Callable[..., Attempt]) -> None:
         results: list[int] = []
 
         perform(undo_first=results.append).undo(FAILED)
@@ -388,14 +388,14 @@ class TestUndoing:
             perform(undo_first=calls.failing("undo first", Retry("later"))).undo(FAILED)
         assert calls.made == ["undo third", "undo first"]
 
-        # When another attempt comes, its own failure does not matter
+        # When another attempt comes, its own failure makes no difference
         other = StoredResponse(409, {}, b"{}")
         assert perform().undo(Verdict(End.FAIL, other)) == REJECTED
 
         assert calls.made == ["undo first"]
 
     @pytest.mark.parametrize(("asked", "pause"), [(7, 7), (None, 1)])
-    def test_that_is_refused_for_good_is_tried_again_all_the_same(
+    def test_that_is_refused_for_good_is_tried_again_nevertheless(
         self, perform: Callable[..., Attempt], calls: Calls, asked: int | None, pause: int
     ) -> None:
         refused = Rejected("funnel-rejected", "no", status=422, retry_after=asked)

@@ -1,4 +1,4 @@
-"""What a stack chooses by its template's parameters, what a route chooses, and what contradicts itself."""
+"""What a stack chooses by template parameters, what a route chooses, and which values contradict each other."""
 
 from dataclasses import fields
 from typing import Any
@@ -47,7 +47,7 @@ class TestSettings:
         )
 
     @pytest.mark.parametrize("value", ["a day", "", "-1", "1.5"])
-    def test_that_are_no_numbers_are_refused_by_name(self, value: str) -> None:
+    def test_that_are_not_numbers_are_refused_by_name(self, value: str) -> None:
         with pytest.raises(SettingsError, match=r"^IDEMPOTENCY_TTL_SECONDS is '.*', not a number$"):
             Settings.from_environment({"IDEMPOTENCY_TTL_SECONDS": value})
 
@@ -83,11 +83,11 @@ class TestSettings:
     def test_accept_a_policy_that_fits(self, policy: Policy) -> None:
         Settings().check(policy)
 
-    def test_are_what_a_policy_does_not_choose(self) -> None:
+    def test_apply_where_a_policy_makes_no_choice(self) -> None:
         assert (Settings().ttl_of(Policy()), Settings().ttl_of(Policy(ttl=60))) == (24 * 3600, 60)
 
     @pytest.mark.parametrize("kind", [Policy, Settings])
-    def test_are_documented_each(self, kind: Any) -> None:
+    def test_are_all_documented(self, kind: Any) -> None:
         assert all(f"\n        {field.name}: " in (kind.__doc__ or "") for field in fields(kind))
 
 
@@ -97,7 +97,7 @@ class TestStores:
 
         assert released == {408, 425, 429, *range(500, 600)}
 
-    def test_failures_of_the_server_too_where_the_route_says_so(self) -> None:
+    def test_the_servers_failures_too_where_the_route_says_so(self) -> None:
         released = {status for status in range(200, 600) if not Policy(store_5xx=True).stores(status)}
 
         assert released == {408, 425, 429}

@@ -31,7 +31,7 @@ Abandon = Callable[..., None]
 
 @pytest.fixture
 def abandon(campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> Abandon:
-    """Launches a campaign whose function is killed right after the landing page exists."""
+    """Function that launches a campaign, and is killed right after the landing page exists."""
     create = Funnels.create
 
     def create_and_die(funnels: Funnels, *args: str) -> Any:
@@ -64,13 +64,13 @@ class TestAbandoned:
         abandon()
         assert (len(campaigns.funnels), campaigns.routes) == (1, {})
 
-        # When recovery runs too early, and again
+        # When recovery runs too early, and then again
         clock.advance(LEASE_SECONDS - 2)
         assert campaigns.recover() == NOTHING
         clock.advance(2)
         assert campaigns.recover() == {"taken_up": 1, "completed": 1}
 
-        # Then the client that comes back after all gets the answer, and there is one of each
+        # Then the client that comes back nevertheless gets the answer, and there is one of everything
         answer = campaigns.launch()
         assert (answer.status, answer.replayed) == (201, True)
         assert answer.json["funnel_id"] == campaigns.funnels[0]
@@ -98,7 +98,7 @@ class TestAbandoned:
 
         assert campaigns.launch(stage="prod").headers["location"][0].startswith("/prod/v1/campaigns/cmp-")
 
-    def test_is_no_reason_to_leave_another(self, campaigns: Campaigns, abandon: Abandon, clock: SetClock) -> None:
+    def test_does_not_keep_recovery_from_another(self, campaigns: Campaigns, abandon: Abandon, clock: SetClock) -> None:
         for number in range(5):
             abandon({**CAMPAIGN, "domain": f"{number}.{DOMAIN}"}, key=f"key-{number}")
         clock.advance(LEASE_SECONDS)
@@ -195,7 +195,7 @@ class TestPause:
         # MyFunnelAPI itself asks for 5 s
         assert pauses == [5, 5, 5, 8, 16, 32, 64, 128, 256, 512]
 
-    def test_is_as_long_as_the_other_side_asks_for(self, campaigns: Campaigns, clock: SetClock) -> None:
+    def test_is_as_long_as_the_other_service_asks_for(self, campaigns: Campaigns, clock: SetClock) -> None:
         campaigns.myfunnel_fails(retry_after=120)
 
         campaigns.launch()
@@ -211,14 +211,14 @@ class TestPause:
 class TestParked:
     @staticmethod
     def park(campaigns: Campaigns, clock: SetClock) -> None:
-        """Launch a campaign that recovery gives up."""
+        """Launch a campaign that recovery gives up on."""
         fails_from_now_on(campaigns)
         campaigns.launch()
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
             assert campaigns.recover()["taken_up"] == 1
 
-    def test_is_what_failed_too_often_and_says_so(
+    def test_is_an_operation_that_failed_too_often_and_says_so(
         self, campaigns: Campaigns, clock: SetClock, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.park(campaigns, clock)
@@ -237,7 +237,7 @@ class TestParked:
 
         assert campaigns.launch().status == 201
 
-    def test_is_released_by_an_operator(self, campaigns: Campaigns, clock: SetClock) -> None:
+    def test_can_be_made_due_by_an_operator(self, campaigns: Campaigns, clock: SetClock) -> None:
         self.park(campaigns, clock)
         campaigns.myfunnel.faults.clear()
 
@@ -246,7 +246,7 @@ class TestParked:
 
         assert campaigns.recover() == {"taken_up": 1, "completed": 1}
 
-    def test_has_all_its_attempts_again_once_released(self, campaigns: Campaigns, clock: SetClock) -> None:
+    def test_then_has_all_its_attempts_again(self, campaigns: Campaigns, clock: SetClock) -> None:
         self.park(campaigns, clock)
 
         api.idempotent.lifecycle.store.unpark(campaigns.record["id"], clock.now())
@@ -258,7 +258,7 @@ class TestParked:
 
     @staticmethod
     def kill_every_attempt(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let recovery attempt it until it gives up."""
+        """Let recovery try until it gives up."""
         monkeypatch.setattr(Funnels, "create", Mock(side_effect=Killed))
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
@@ -268,7 +268,7 @@ class TestParked:
         assert campaigns.recover() == NOTHING
         assert campaigns.record["lease_until"] == PARKED_UNTIL
 
-    def test_is_what_kills_whoever_attempts_it(
+    def test_is_an_operation_that_kills_every_worker(
         self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         abandon()
@@ -277,7 +277,7 @@ class TestParked:
 
         assert campaigns.record["last_error"] == "every attempt was cut off"
 
-    def test_keeps_the_last_error_that_an_attempt_lived_to_tell(
+    def test_keeps_the_last_error_that_an_attempt_could_report(
         self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fails_from_now_on(campaigns)
@@ -287,7 +287,7 @@ class TestParked:
 
         assert campaigns.record["last_error"] == "Retry: MyFunnelAPI answered 503."
 
-    def test_is_what_cannot_be_undone(self, campaigns: Campaigns, clock: SetClock) -> None:
+    def test_is_an_operation_that_cannot_be_undone(self, campaigns: Campaigns, clock: SetClock) -> None:
         campaigns.dns_fails(DNS_REJECTS)
         campaigns.myfunnel_fails("DELETE", times=None, status=422)
         assert campaigns.launch().status == 503

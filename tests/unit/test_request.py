@@ -63,7 +63,7 @@ class TestPath:
 
         assert Request.from_event(APIGatewayProxyEvent(files)).path == "/v1/files/2027/a.txt"
 
-    def test_is_all_that_an_event_without_a_context_tells(self) -> None:
+    def test_is_taken_from_the_event_if_there_is_no_context(self) -> None:
         event = {**proxy_event("POST", "/v1/things"), "requestContext": {}}
         found = Request.from_event(APIGatewayProxyEvent(event))
 
@@ -72,7 +72,7 @@ class TestPath:
 
 class TestFingerprint:
     def test_has_a_version_and_never_changes(self) -> None:
-        # A changed fingerprint would answer 422 to every retry in flight on the day of the deployment.
+        # If the fingerprint changed, every retry in flight would get 422 on the day of the deployment.
         hashed = (
             b"\0\0\0\0\0\0\0\x04POST"
             b"\0\0\0\0\0\0\0\x0a/v1/things"
@@ -116,14 +116,14 @@ class TestFingerprint:
         assert fingerprint(one) != fingerprint(other)
 
     @pytest.mark.parametrize("body", [b"", b"\x00\xff", '{"b": 1}'], ids=["empty", "binary", "text"])
-    def test_of_other_media_types_takes_each_byte(self, body: str | bytes) -> None:
+    def test_of_other_media_types_covers_every_byte(self, body: str | bytes) -> None:
         longer = body + (b" " if isinstance(body, bytes) else " ")  # type: ignore[operator]
 
         assert fingerprint(body, OCTETS) == fingerprint(body, OCTETS)
         assert fingerprint(body, OCTETS) != fingerprint(longer, OCTETS)
 
     def test_tells_method_path_and_query_apart(self) -> None:
-        # Given requests whose parts, strung together, are the same text
+        # Given requests whose parts, joined together, are the same text
         requests = [
             Request("alice", "POST", "/r", path, "", query, "text/plain", body)
             for path, query, body in [
@@ -147,7 +147,7 @@ class TestFingerprint:
         assert one != fingerprint(query=[("b", "3"), ("b", "2"), ("a", "1")])
 
     def test_does_not_depend_on_the_stage_or_the_principal(self) -> None:
-        # The principal scopes the key instead.
+        # The principal is part of the record's id instead.
         assert fingerprint(stage="dev") == fingerprint(stage="prod", authorizer={"principalId": "bob"})
 
     json_values = st.recursive(
@@ -214,7 +214,7 @@ class TestPack:
             (None, ""),
         ],
     )
-    def test_survives_and_reads_the_same_from_an_event(self, body: str | bytes | None, media_type: str) -> None:
+    def test_survives_and_is_read_back_the_same_from_an_event(self, body: str | bytes | None, media_type: str) -> None:
         before = request(
             body,
             ("content-type", media_type),
@@ -227,7 +227,7 @@ class TestPack:
         assert after == before
         assert Request.from_event(APIGatewayProxyEvent(StoredEvent(after))) == before
 
-    def test_leaves_every_header_out_but_the_content_type(self) -> None:
+    def test_leaves_out_every_header_but_the_content_type(self) -> None:
         secret = request(header=("Authorization", "Bearer secret"))
 
         assert "secret" not in json.dumps(StoredEvent(Request.unpack(secret.pack())))

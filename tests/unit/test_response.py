@@ -1,4 +1,4 @@
-"""The response as it is stored: what is kept, what survives, what cannot be kept."""
+"""The response as it is stored: what is kept, what survives storage, and what cannot be kept."""
 
 from random import Random
 from typing import Any
@@ -76,12 +76,12 @@ class TestRoundTrip:
         st.dictionaries(st.sampled_from(["Location", "ETag", "Link"]), st.lists(st.text(), min_size=1, max_size=3)),
         st.binary() | st.text().map(lambda text: text.encode()),
     )
-    def test_of_anything(self, status: int, headers: dict[str, list[str]], body: bytes) -> None:
+    def test_preserves_any_response(self, status: int, headers: dict[str, list[str]], body: bytes) -> None:
         response = StoredResponse(status, headers, body, text=False)
 
         assert StoredResponse.unpack(*response.pack()) == response
 
-    def test_compresses_where_that_makes_fewer_bytes(self) -> None:
+    def test_compresses_where_that_saves_bytes(self) -> None:
         compressible, noise = b"provision once " * 1_000, Random(1).randbytes(5_000)
 
         for body, compressed in ((compressible, True), (noise, False), (b"a" * 100, False)):
@@ -120,6 +120,6 @@ class TestLimits:
             stored("", Link=["x" * 5_000] * 3)
 
     @pytest.mark.parametrize("body", [object(), {"at": 1j}, [{1, 2}]])
-    def test_of_what_json_can_hold(self, body: Any) -> None:
+    def test_of_what_json_can_express(self, body: Any) -> None:
         with pytest.raises(NotStorable, match="not JSON"):
             stored(body)

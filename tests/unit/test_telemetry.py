@@ -1,4 +1,4 @@
-"""Metrics for each outcome; logs and metrics that give nothing away."""
+"""Metrics for each outcome; logs and metrics that reveal no secrets."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ class TestMetrics:
         assert metrics_of(capsys) == {"Released": 1}
 
         clock.advance(1)
-        with pytest.raises(KeyboardInterrupt):  # as a crash does, it ends the function where it stands
+        with pytest.raises(KeyboardInterrupt):  # like a crash, it ends the function where it is
             service.post()
         service.post(headers=[JSON, ("Prefer", "wait=2")])
         assert metrics_of(capsys) == {"TakenOver": 1, "InProgress": 1, "Waited": 1, "WaitedMilliseconds": 2_000}
@@ -88,7 +88,7 @@ class TestLogs:
             assert (entry["operation_id"], entry["attempt"]) == (record["operation_id"], 1)
             assert (entry["method"], entry["route"], entry["status"]) == ("POST", "/v1/servers/provision", 201)
 
-    def test_of_one_invocation_say_nothing_of_the_one_before(self, service: Api, logs: StringIO) -> None:
+    def test_of_one_invocation_say_nothing_about_the_one_before(self, service: Api, logs: StringIO) -> None:
         service.post()
         service.get("/v1/servers/srv-0", resource="/v1/servers/{id}")
 
@@ -115,7 +115,7 @@ class TestPrivacy:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        # Given everything that is logged, debugging too
+        # Given everything that is logged, at level DEBUG
         monkeypatch.setattr(api.logger._logger, "level", logging.DEBUG)
         secrets = KEY, TOKEN.removeprefix("Bearer "), "swordfish"
         headers = [JSON, ("Authorization", TOKEN)]
@@ -129,7 +129,7 @@ class TestPrivacy:
             '{"swordfish',
         ]
 
-        # When requests succeed, are replayed and refused, and their operation fails in all ways
+        # When requests succeed, are replayed and refused, and their operation fails in every way
         for body in bodies:
             service.post(body, headers=headers)
         service.post({**SERVER, "size": "small"}, headers=headers)

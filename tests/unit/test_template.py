@@ -1,4 +1,4 @@
-"""What the stack promises of itself: alarms that can ring, rights that are used, a step for the local cloud."""
+"""The template: alarms that can go off, rights that are used, and how it is adapted to the local cloud."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ class TestFunctions:
 
 class TestRights:
     def statements(self) -> list[dict[str, Any]]:
-        """Every statement of the operations' policy, those under a condition too."""
+        """Every statement of the operations' policy, conditional ones included."""
         listed = _RESOURCES["OperationPolicy"]["Properties"]["PolicyDocument"]["Statement"]
         return [statement["Fn::If"][1] if "Fn::If" in statement else statement for statement in listed]
 
-    def test_name_no_action_by_a_wildcard(self) -> None:
+    def test_name_every_action_without_wildcards(self) -> None:
         for statement in self.statements():
             actions = statement["Action"]
             assert "*" not in "".join([actions] if isinstance(actions, str) else actions)
 
-    def test_reach_every_resource_only_where_nothing_narrower_exists(self) -> None:
+    def test_cover_all_resources_only_where_nothing_narrower_exists(self) -> None:
         everywhere = [statement["Action"] for statement in self.statements() if statement["Resource"] == "*"]
         assert everywhere == ["ec2:DescribeInstances"]
 

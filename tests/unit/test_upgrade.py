@@ -1,6 +1,7 @@
-"""Operations that earlier versions left unfinished: `records/VERSION.json` holds what these wrote, to the byte.
+"""Operations that earlier versions left unfinished: `records/VERSION.json` has exactly what these versions wrote.
 
-Of each story: a campaign cut off after its landing page, one that was released there, and one that is being undone.
+There are three stories: a campaign cut off after its landing page, one that was released there, and one that is being
+undone.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ VERSIONS = sorted(path.stem for path in RECORDS.glob("*.json"))
 
 
 def binary(members: dict[str, Any]) -> Any:
-    """Read bytes as they were written down."""
+    """Read bytes back from JSON."""
     return base64.b64decode(members["__b"]) if members.keys() == {"__b"} else members
 
 
 @pytest.fixture(params=VERSIONS)
 def leave(campaigns: Campaigns, dynamodb: DynamoDBClient, clock: SetClock, request: pytest.FixtureRequest) -> Any:
-    """Puts back what a version left of a story, and lets its lease lapse."""
+    """Function that restores what a version left of a story, and lets its lease lapse."""
     stories = json.loads((RECORDS / f"{request.param}.json").read_text(), object_hook=binary)
 
     def put_back(story: str) -> Campaigns:

@@ -1,4 +1,4 @@
-"""docs/adding-an-endpoint.md, done to the letter in a copy of the project."""
+"""docs/adding-an-endpoint.md, followed to the letter in a copy of the project."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_makes_an_endpoint_that_runs_once_and_agrees_with_its_contract(copy: Pat
 
 
 def _put(lines: list[str], place: str, block: str) -> Iterator[str]:
-    """Put a block where the page says: with the imports, after a function, before a member, or under its name."""
+    """Insert a block where the page says: with the imports, after a function, before a member, or under a name."""
     how, _, names = place.partition(" ")
     if how == "with":
         at = max(number for number, line in enumerate(lines, start=1) if line.startswith("from provisioning"))

@@ -1,4 +1,4 @@
-"""The endpoint of docs/adding-an-endpoint.md: run by `test_walk`, in a copy of the project that has it and its test."""
+"""Tests of the endpoint in docs/adding-an-endpoint.md: `test_walk` runs them in a copy of the project that has it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_refuses_what_the_schema_does(feeds: Any, service: Api, body: Any) -> No
     assert service.records == []
 
 
-def test_leaves_no_topic_whatever_crashes_if_there_can_be_no_queue(
+def test_leaves_no_topic_if_the_queue_is_refused_whatever_crashes(
     feeds: Any, page: Any, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, topics = feeds._client, page.topics()
@@ -77,7 +77,7 @@ def test_leaves_no_topic_whatever_crashes_if_there_can_be_no_queue(
         assert page.topics() == topics
 
 
-def test_shows_what_the_page_says_if_names_change_from_attempt_to_attempt(
+def test_fails_as_the_page_says_if_names_differ_between_attempts(
     page: Any, service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Operation, "derived_id", lambda *_: str(uuid4()))

@@ -1,4 +1,4 @@
-"""Faults at the calls that a function makes, from inside of its worker; nothing in the function knows of it.
+"""Faults at the calls that a function makes, from inside its worker; nothing in the function knows about them.
 
 `tests.e2e.faults` says what should happen, and reads the journal.
 """
@@ -44,7 +44,7 @@ class _Call:
     refused: Callable[[], Any]
 
     def meet(self, rule: dict[str, Any]) -> Any:
-        """Make the call as a rule has it."""
+        """Make the call as a rule says."""
         if rule["when"] == "during":
             _transmit(*self.request)
         answer = self.send() if rule["when"] == "after" else None
@@ -61,10 +61,10 @@ class _Call:
 
 
 class _Worker:
-    """A worker: whatever it calls belongs to the operation whose record it wrote last.
+    """A worker: each of its calls belongs to the operation whose record it wrote last.
 
     Args:
-        directory: where the rules and the journal of each operation are.
+        directory: the directory with the rules and the journal of each operation.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -73,7 +73,7 @@ class _Worker:
         self._operation: str | None = None
 
     def next_rule(self, call: str, body: str) -> dict[str, Any] | None:
-        """Write a call to the journal, and find the rule that it meets."""
+        """Write a call to the journal, and find the rule that applies to it."""
         if call in {"dynamodb.GetItem", "dynamodb.Query"}:
             self._operation = None
         if call.startswith("dynamodb.") and (match := _RECORD_ID.search(body)):
@@ -102,7 +102,7 @@ class _Worker:
 
 
 def inject() -> None:
-    """Have every call to AWS and to MyFunnelAPI pass through here."""
+    """Make every call to AWS and to MyFunnelAPI pass through here."""
     worker = _Worker(Path(os.environ["FAULTS"]))
     _watch_aws(worker)
     _watch_myfunnel(worker, urlsplit(os.environ["MYFUNNEL_API_URL"]).netloc)
@@ -155,14 +155,14 @@ def _meets(made: list[str], rule: dict[str, Any]) -> bool:
 
 
 def _transmit(method: str, url: str, body: Any, headers: dict[str, str]) -> None:
-    """Hand a request over to the kernel, which delivers it whatever happens to this process."""
+    """Hand a request over to the kernel, which delivers it even if this process is killed."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc)
     connection.request(method, f"{parts.path}?{parts.query}".rstrip("?"), body, headers)
 
 
 class _Throttled:
-    """The body with which DynamoDB and Secrets Manager refuse who asks too often."""
+    """The body with which DynamoDB and Secrets Manager throttle."""
 
     def stream(self) -> list[bytes]:
         return [b'{"__type": "com.amazonaws#ThrottlingException", "message": "Rate exceeded"}']

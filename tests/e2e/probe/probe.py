@@ -1,6 +1,6 @@
-"""One more route, that only tests need: an operation whose every attempt does what its request says.
+"""A further route, which only tests need: each attempt of its operation does what the request says.
 
-It is put beside `api.py` in a copy of what was built, see `tests.e2e.variant`; nothing in `src/` knows of it.
+It is put next to `api.py` in a copy of what was built, see `tests.e2e.variant`; nothing in `src/` knows about it.
 """
 
 import base64
@@ -24,9 +24,9 @@ class ProbeRequest(Body):
     """The body of ``POST /v1/probe``.
 
     Args:
-        attempts: what each attempt comes to; later ones do as the last does.
+        attempts: what each attempt does; further attempts do what the last one does.
         seconds: how long an attempt takes.
-        size: about how many random bytes an answer holds, so that no two runs answer the same.
+        size: about how many random bytes an answer has, so that no two runs answer the same.
         media_type: ``application/json`` or ``image/png``.
     """
 
@@ -53,14 +53,14 @@ class ProbeRequest(Body):
 
 
 def die() -> None:
-    """End this process as a crash of the machine would."""
+    """End this process as a crash would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @api.app.post("/v1/probe")
 @api.idempotent(Policy())
 def probe(request: ProbeRequest, operation: Operation) -> Response[Any]:
-    """Do what the request says of this attempt."""
+    """Do what the request says for this attempt."""
     sleep(request.seconds)
     match request.attempts[min(operation.attempt, len(request.attempts)) - 1]:
         case "die":
