@@ -50,7 +50,7 @@ def _token(authorization: str) -> str:
 
 
 def _principal(token: "dict[str, AttributeValueTypeDef]") -> str | None:
-    """Whose a token is; None if it is unknown, revoked or expired: DynamoDB deletes an expired one late."""
+    """The token's principal; None if it is unknown, revoked or expired: DynamoDB deletes an expired one late."""
     if "principal" not in token or "revoked_at" in token or int(token["expires_at"]["N"]) <= time.time():
         return None
     return token["principal"]["S"]

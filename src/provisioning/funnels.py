@@ -73,7 +73,7 @@ class Funnels:
         return {"id": funnel["id"], "hostname": funnel["hostname"]}
 
     def delete(self, id_: str) -> None:
-        """Delete a landing page; one that is gone already is no error.
+        """Delete a landing page; succeeds if it is already gone.
 
         Raises:
             Retry: if MyFunnelAPI cannot do it now.

@@ -300,7 +300,7 @@ _COUNTED = {
     "replay, from the table": _replay_from_the_table,
     "replay, from the cache": _replay_from_the_cache,
     "409": _running,
-    "held for 2 s, then 409": _waited,
+    "waits 2 s, then 409": _waited,
     "422, from the table": _other_request,
     "422, from the cache": _other_request_in_the_cache,
     "a server that fails for now": _released,

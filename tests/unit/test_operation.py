@@ -313,7 +313,7 @@ class TestRoom:
             fill()
 
         assert len(calls.made) >= steps
-        assert len(kept.record.steps) + len(operation.record.refused) == len(calls.made)
+        assert len(kept.record.steps) + len(operation.known.refused) == len(calls.made)
         operation.undo(FAILED)
         outcomes = [
             *kept.record.steps.items(),
