@@ -21,6 +21,7 @@ from tools.local.samconfig import deploy_parameters
 
 _STACK = template.load()
 _RESOURCES: dict[str, Any] = _STACK["Resources"]
+_RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 _SOURCES = Path(__file__).parents[2] / "src"
 
 
@@ -52,6 +53,14 @@ class TestAlarms:
                 assert namespace == variables["POWERTOOLS_METRICS_NAMESPACE"]
                 assert dimensions == {"service": variables["POWERTOOLS_SERVICE_NAME"]}
                 assert alarm["MetricName"] in list(Outcome)
+
+    @pytest.mark.parametrize("alarm", ALARMS)
+    def test_are_in_the_runbook(self, alarm: str) -> None:
+        assert f"| `{alarm}` | " in _RUNBOOK
+
+    @pytest.mark.parametrize("outcome", Outcome)
+    def test_may_be_set_on_any_metric_that_the_runbook_explains(self, outcome: Outcome) -> None:
+        assert f"`{outcome}`" in _RUNBOOK
 
 
 class TestFunctions:
