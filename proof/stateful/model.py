@@ -106,10 +106,12 @@ class Model:
 
     def post(self, post: Post) -> Expected:
         """Answer a request."""
-        if post.body == INVALID:
-            return Expected(400, "body-invalid")
         deadline = self.now + self.timeout * 1000
         found = self.keys.get((post.principal, post.key))
+        if post.body == INVALID:
+            # It is looked up before it is refused: an earlier version may have accepted it.
+            unseen = post.down and not (found and found.warm)
+            return Expected(503, "unavailable", retry_after=1) if unseen else Expected(400, "body-invalid")
         forgotten = found is not None and found.forgotten_at <= self.now
         if found and found.warm and not forgotten:
             return self._completed(found, post)
