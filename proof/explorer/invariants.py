@@ -5,7 +5,7 @@ They see what happens in the world, never what the code under test believes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from idempotency.response import StoredResponse
@@ -36,12 +36,14 @@ class Standing:
     Args:
         undoable: whether its code says how it is undone.
         overdue: whether whoever made it had outlived its lease, which no process of Lambda does.
+        known: whether the record tells of it, or every version of the code has this step.
     """
 
     operation_id: str
     step: str
     undoable: bool
     overdue: bool
+    known: bool
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
         world.violate(2, f"{actor.name} changed a record that it does not own")
     else:
         actor.notes["steps"] = set(_members(after, "steps"))
+    _watch_knowledge(world, after)
     if _text(after, "status") == "PROCESSING":
         actor.notes["lease"] = int(_text(after, "lease_until"))
     actor.notes["wrote"] = world.database.usage.calls.total()
@@ -112,6 +115,14 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
         commit = Commit(change.key[0], operation_id, *stored(world, change.key[0]), taken)
         world.facts.append(commit)
         _watch_left_behind(world, commit)
+
+
+def _watch_knowledge(world: World, after: Item) -> None:
+    names = {*_members(after, "steps"), *(name["S"] for name in _text(after, "begun", ()))}
+    operation_id = _text(after, "operation_id")
+    for number, fact in enumerate(world.facts):
+        if isinstance(fact, Standing) and fact.operation_id == operation_id and fact.step in names:
+            world.facts[number] = replace(fact, known=True)
 
 
 def _watch_claim(world: World, actor: Actor, before: Item | None, after: Item) -> None:
@@ -157,9 +168,11 @@ def watch_effect(world: World, actor: Actor, effect: Effect, *, undoable: bool) 
     """Check a call of another service: 3 (same key, never after its checkpoint), 7 (never unprotected), 8 (the end)."""
     _watch_call(world, actor, effect)
     overdue = world.now > actor.notes.get("lease", world.now)
-    known = {fact.overdue for fact in _standing(world, effect.operation_id, effect.step)}
+    before = _standing(world, effect.operation_id, effect.step)
     _fall(world, effect)
-    world.facts.append(Standing(effect.operation_id, effect.step, undoable, overdue and False not in known))
+    overdue &= all(fact.overdue for fact in before)
+    known = effect.step not in actor.notes.get("unshared", ()) or any(fact.known for fact in before)
+    world.facts.append(Standing(effect.operation_id, effect.step, undoable, overdue, known))
     for commit in [fact for fact in world.facts if isinstance(fact, Commit)]:
         if commit.operation_id == effect.operation_id:
             _watch_left_behind(world, commit)
@@ -176,7 +189,8 @@ def left_behind(world: World, commit: Commit) -> list[str]:
     standing = {
         fact.step
         for fact in world.facts
-        if isinstance(fact, Standing) and fact.operation_id == commit.operation_id and not fact.overdue
+        if isinstance(fact, Standing) and fact.operation_id == commit.operation_id
+        if fact.known and not fact.overdue
         if (fact.undoable if commit.failed else fact.step not in commit.taken)
     }
     for row in world.database.tables[ROWS].items.values():
@@ -230,11 +244,11 @@ def watch_answer(world: World, actor: Actor) -> None:
     """Check an answer: 1 (what was committed), 4 (no failure inside), 5 (not my own write), 6 (only my own)."""
     answer: Answer = actor.answer
     record = world.database.tables[RECORDS].items.get((actor.notes.get("record"),))
-    if answer.status == 500 and not is_final(answer):
+    if answer.status == 500 and not is_final(world, answer):
         world.violate(4, f"{actor.name} failed inside: {answer.body.decode()}")
     if answer.status == 409 and record and _text(record, "owner") in actor.notes.get("claimed", ()):
         world.violate(5, f"{actor.name} took its own write for somebody else's")
-    if not is_final(answer) or refuses_the_key(answer):
+    if not is_final(world, answer) or refuses_the_key(answer):
         return
     if answer.status != 500 and actor.notes["principal"].encode() not in answer.body:
         world.violate(6, f"{actor.name} was shown another principal's response")
@@ -242,9 +256,11 @@ def watch_answer(world: World, actor: Actor) -> None:
         world.violate(1, f"{actor.name} was told what was not committed")
 
 
-def is_final(answer: Answer) -> bool:
-    """Whether an answer is the operation's last word: that includes an outcome that cannot be stored."""
-    return answer.status in FINAL or b"#response-not-stored" in answer.body
+def is_final(world: World, answer: Answer) -> bool:
+    """Whether an answer is the last word on its key: any status may be, if it was committed."""
+    return answer.status in FINAL or any(
+        isinstance(fact, Commit) and (fact.status, fact.body) == (answer.status, answer.body) for fact in world.facts
+    )
 
 
 def refuses_the_key(answer: Answer) -> bool:

@@ -282,6 +282,12 @@ def swallows(service: Service) -> Completion:
     return service.created(service.step("name"))
 
 
+def answered_or_not(service: Service) -> Completion:
+    """A step that fails unexpectedly if there is no answer."""
+    page = service.step("page", BLINDLY, unanswered=TimeoutError)
+    return service.created(page, service.step("name", BLINDLY, unanswered=TimeoutError))
+
+
 def unkeepable(service: Service) -> Completion:
     """A step whose result is too large to be kept."""
     service.step("page", BLINDLY)
@@ -368,6 +374,8 @@ class Scenario:
         versions: name → another version of the code.
         last: the version that everything runs in the end.
         excuses: what may keep that version from finishing what another one began, as the record must say.
+        unshared: the steps that not every version has. Of one that was cut off before its checkpoint, no other version
+            can know.
         recovery: whether recovery runs too, and alone has to finish what was abandoned.
         faults: faults in one schedule.
         jumps: jumps of time in one schedule.
@@ -383,6 +391,7 @@ class Scenario:
     versions: Mapping[str, Version] = field(default_factory=dict)
     last: str = ""
     excuses: str = ""
+    unshared: frozenset[str] = frozenset()
     recovery: bool = False
     faults: int = 2
     jumps: int = 2
@@ -415,7 +424,11 @@ def _any_code(business: Business, *, recovery: bool = False, faults: int = 2, wo
 
 
 def _rollout(
-    first: Version, then: Version, excuses: str = "", faults: int = 2, **workers: Mapping[str, Any]
+    first: Version,
+    then: Version,
+    excuses: str = "",
+    unshared: Iterable[str] = (),
+    **workers: Mapping[str, Any],
 ) -> Scenario:
     """Two versions of the code over one table, the second of which runs in the end."""
     return Scenario(
@@ -428,8 +441,8 @@ def _rollout(
         versions={"first": first, "then": then},
         last="then",
         excuses=excuses,
+        unshared=frozenset(unshared),
         recovery=True,
-        faults=faults,
         jumps=1,
     )
 
@@ -465,6 +478,7 @@ SCENARIOS: dict[str, Scenario] = {
     "falls back on two steps at once": _any_code(falls_back_twice),
     "swallows an error": _any_code(swallows, workers="AB"),
     "a result that cannot be kept": _any_code(unkeepable),
+    "every error is final": dataclasses.replace(_any_code(answered_or_not), policy=Policy(store_5xx=True)),
     "steps at once": _any_code(at_once),
     "steps at once, waited for": _any_code(at_once_and_waited_for),
     **{
@@ -483,9 +497,9 @@ SCENARIOS: dict[str, Scenario] = {
         }.items()
     },
     "rollout of one step more": _rollout(OLD, LONGER, UNREACHED),
-    "rollback of one step more": _rollout(LONGER, OLD, UNREACHED),
+    "rollback of one step more": _rollout(LONGER, OLD, UNREACHED, ["dns"]),
     "rollout of another order": _rollout(OLD, REORDERED, UNREACHED),
-    "rollout of another name": _rollout(OLD, RENAMED, UNREACHED),
+    "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "landing page"]),
     "rollout of another body": _rollout(OLD, Version(campaign, Narrowed), "refuses the stored request"),
     "rollback of another form": _rollout(Version(campaign, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
     "rollback of the route": _rollout(OLD, Version(None), "has no route POST /v1/things"),
@@ -584,6 +598,7 @@ class Deployment:
         actor.notes["principal"] = principal
         actor.notes["record"] = _record_id(principal)
         actor.notes["form"] = self.scenario.version(version).form
+        actor.notes["unshared"] = self.scenario.unshared
 
     def _finish(self, where: World) -> Iterator[None]:
         """Whatever happened, one undisturbed retry ends it once the lease has lapsed, and the next one replays it."""
@@ -598,11 +613,14 @@ class Deployment:
             return
         for principal in sorted(principals):
             before = where.database.tables[RECORDS].items.get((_record_id(principal),))
+            if before and invariants.expired(before, where.now):
+                before = None
             retry = self.worker(f"{principal}'s retry", principal=principal, version=last)
             yield
             replay = self.worker(f"{principal}'s replay", principal=principal, version=last)
             yield
-            if not self._excused(before):
+            refused = not before and retry.answer.status == 400 and self.scenario.last
+            if not refused and not self._excused(before):
                 self._compare(where, before, retry.answer, replay.answer)
 
     def _finish_excused(self, where: World) -> Iterator[None]:
@@ -631,9 +649,9 @@ class Deployment:
         completed = before is not None and before["status"]["S"] == "COMPLETED"
         if invariants.refuses_the_key(retry):
             return
-        if not invariants.is_final(retry):
+        if not invariants.is_final(where, retry):
             where.violate(9 if completed else 4, f"a retry after the lease's end is answered {retry}")
-        elif completed and not invariants.expired(before or {}, where.now) and not retry.replayed:
+        elif completed and not retry.replayed:
             where.violate(9 if self.scenario.last else 1, "a completed operation ran again")
         elif (replay.status, replay.body) != (retry.status, retry.body):
             where.violate(1, f"two answers differ: {retry} and {replay}")
