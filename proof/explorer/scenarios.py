@@ -675,6 +675,7 @@ def simulated() -> Iterator[None]:
         mock.patch.object(lifecycle_module, "uuid4", world.uuid4),
         mock.patch.object(store_module, "uuid4", world.uuid4),
         mock.patch.object(store_module, "_SHARDS", shards),
+        mock.patch.object(operation_module, "Lock", world.Lock),
         mock.patch.object(operation_module, "_LOOK_AGAIN", TIMEOUT_MS // 3),
         mock.patch.object(Request, "pack", lambda request: world.here().me.notes["form"] + pack(request)),
         mock.patch.object(Request, "unpack", read),

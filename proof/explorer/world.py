@@ -64,14 +64,14 @@ class Point:
         faults: what may go wrong with that, besides a crash.
         wakes_at: a sleeper's alarm, epoch milliseconds.
         private: nothing that other processes do can make a difference here; only time can.
-        waits_for: the name of the actor whose end it waits for.
+        blocked: whether it cannot go on yet.
     """
 
     label: str
     faults: tuple[str, ...] = ()
     wakes_at: int | None = None
     private: bool = False
-    waits_for: str = ""
+    blocked: Callable[[], bool] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,21 @@ def uuid4() -> UUID:
     return here().uuid()
 
 
+class Lock:
+    """Stands in for `threading.Lock`, of which a greenlet that waits would stop the whole world."""
+
+    def __init__(self) -> None:
+        self._locked = False
+
+    def __enter__(self) -> None:
+        while self._locked:
+            here().stop_at(Point("waits for a lock", blocked=lambda: self._locked))
+        self._locked = True
+
+    def __exit__(self, *_: object) -> None:
+        self._locked = False
+
+
 class World:
     """The actors, the database, the clock and the rest of the world of one schedule.
 
@@ -272,7 +287,7 @@ class World:
     def join(self, thread: Actor) -> Any:
         """Wait for a thread; returns what its code did, or raises it."""
         if not thread.ended:
-            self.stop_at(Point(f"waits for {thread.name}", waits_for=thread.name))
+            self.stop_at(Point(f"waits for {thread.name}", blocked=lambda: not thread.ended))
         if thread.error is not None:
             raise thread.error
         return thread.answer
@@ -358,8 +373,7 @@ class World:
         return found + self._faults(living)
 
     def _waits(self, actor: Actor) -> bool:
-        awaited = actor.point.waits_for if actor.point else ""
-        return bool(awaited) and not self.actors[awaited].ended
+        return bool(actor.point and actor.point.blocked and actor.point.blocked())
 
     def _has_company(self, actor: Actor) -> bool:
         """Whether another thread of its process is alive, which may change what they share."""
