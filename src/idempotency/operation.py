@@ -326,7 +326,7 @@ class Attempt(Operation):
         Raises:
             Retry: if an undo fails, or time runs out.
         """
-        possibly_done = self._possibly_done(verdict.refusal)
+        possibly_done = self._possibly_done(verdict.cause)
         undos = {
             name: undo
             for name, step in self._steps.items()
@@ -343,7 +343,7 @@ class Attempt(Operation):
 
     def doubts(self, verdict: Verdict) -> list[str]:
         """What an operator should look at when the operation ends like this: effects that may be left behind."""
-        possibly_done = self._possibly_done(verdict.refusal)
+        possibly_done = self._possibly_done(verdict.cause)
         if not self.failed and verdict.end is not End.FAIL:
             left = possibly_done | (self._begun_earlier() - self._steps.keys())
             return [f"step {name!r} may have been done, but is no part of what was completed" for name in sorted(left)]
@@ -370,19 +370,19 @@ class Attempt(Operation):
         """The steps that earlier attempts did, or may have done."""
         return {name for name in self._record.steps if not name.startswith(_UNDO)} | {*self._record.begun}
 
-    def _possibly_done(self, refusal: Exception | None = None) -> set[str]:
+    def _possibly_done(self, cause: Exception | None = None) -> set[str]:
         """The steps that somebody may have done, though their results are not known.
 
         Args:
-            refusal: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
+            cause: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
         """
-        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, refusal)}
+        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, cause)}
         return here | {name for name in self._record.begun if name not in self._results}
 
-    def _may_be_done(self, name: str, step: _Step, refusal: Exception | None) -> bool:
+    def _may_be_done(self, name: str, step: _Step, cause: Exception | None) -> bool:
         if name in self._results or name in self._record.refused or step.rows:
             return False
-        return self._record.cut_off > 0 or (step.error is not None and step.error is not refusal)
+        return self._record.cut_off > 0 or (step.error is not None and step.error is not cause)
 
     def _refused_between_steps(self, verdict: Verdict) -> bool:
         """Whether the refusal is no step's, and the business logic had not come to its end either."""

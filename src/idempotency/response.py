@@ -225,14 +225,6 @@ class Verdict:
     cause: Exception | None = None
     unkept: Response[Any] | None = None
 
-    @property
-    def refusal(self) -> Exception | None:
-        """The exception by which a step said that it was not done; None if it left that open.
-
-        A 500 that is kept says nothing of the kind, and a result that cannot be kept comes after the effect.
-        """
-        return None if self.response.status >= 500 or isinstance(self.cause, NotStorable) else self.cause
-
     @classmethod
     def unsettled(cls, error: Exception) -> Self:
         """The end of an attempt that could not be settled, whatever its response would have been."""
