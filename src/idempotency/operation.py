@@ -113,7 +113,6 @@ class Operation:
         self._running = 0
         self._closed = False
         self._lock = Lock()
-        self._saving = Lock()
 
     @property
     def id(self) -> str:
@@ -254,12 +253,9 @@ class Operation:
 
     def _save_refusals(self) -> None:
         """Keep what was refused before anything else begins, so that a later attempt takes the same branch."""
-        # Steps in other threads wait for this write, and none overtakes another that holds more.
-        with self._saving:
-            refusals = dict(self._refusals)
-            if len(refusals) > self._saved_refusals:
-                self._store.keep_refusals(self._record, refusals)
-                self._saved_refusals = len(refusals)
+        if len(self._refusals) > self._saved_refusals:
+            self._saved_refusals = len(self._refusals)
+            self._store.keep_refusals(self._record, self._refusals)
 
     def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> None:
         result = _as_json(name, call())
