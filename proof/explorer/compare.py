@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 
 from proof.explorer import peers, scenarios
 from proof.explorer.explorer import Failure, exhaust, explain
 from proof.explorer.peers import IDEMKIT, POWERTOOLS, Peer, PeerScenario
 from proof.explorer.world import INVOCATION_LIFE_MS, World
+from tools.setup import ROOT
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "proof.md"
+PAGE = ROOT / "docs" / "proof.md"
 BUDGETS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1))
 MOST = 6_000
 INVARIANTS = {
@@ -88,7 +88,7 @@ def main() -> int:
         chosen = ("two workers", "two principals", "two workers and two steps")
         columns.append(explore("Provision Once", {}, *(scenarios.SCENARIOS[name].within for name in chosen)))
     PAGE.write_text(_page(columns))
-    print(f"written: {PAGE.relative_to(PAGE.parent.parent)}")
+    print(f"written: {PAGE.relative_to(ROOT)}")
     return 1 if columns[-1].found else 0
 
 
@@ -143,7 +143,7 @@ DynamoDB does it; an index may show what was. After each schedule one undisturbe
 the next one replay it. The seven invariants are the rows of the table below.
 
     make prove        runs all of this, with every third mutant, and sums it up: 15 minutes
-    make test         a bounded part of it, and that each invariant can fail: broken lifecycles are caught
+    make test-proof   a bounded part of it, and that each invariant can fail: broken lifecycles are caught
     make peers        explores the peers as below, and writes this page
     make mutate       tries every mutant: ten to fifteen minutes
     make chaos        kills, hangs and cuts what is deployed to the local cloud, and accounts for every key
@@ -152,10 +152,11 @@ A schedule that ends in a state met before is not searched on: it counts once. A
 the choices that replay it (`proof.explorer.explorer.replay`).
 
 What a model cannot show is tried on the real functions. `proof/stateful/` walks at random through the API on DynamoDB
-Local, hand in hand with a model of it. `proof/histories/test_histories.py` sends a load of duplicates to the deployed stack,
-and a checker decides whether one execution of each key explains every answer. `proof/mutants/` takes each condition,
-fence and comparison out of `src/idempotency/`, one at a time, and expects a test to fail; what no test can tell from
-the original stands in `survivors.py` with the reason.
+Local, hand in hand with a model of it. `proof/deployed/` kills the workers of the deployed stack at every call that
+they make, and sends them dozens of duplicates at once. `proof/histories/` sends a load of duplicates, and a checker
+decides whether one execution of each key explains every answer. `proof/mutants/` takes each condition, fence and
+comparison out of `src/idempotency/`, one at a time, and expects a test to fail; what no test can tell from the original
+stands in `survivors.py` with the reason.
 
 ## The peers under the same explorer
 

@@ -13,11 +13,13 @@ from idempotency.store import _decode, _record
 from proof.explorer.dynamodb import Change
 from proof.explorer.expressions import Item
 from proof.explorer.world import Actor, World
+from tools.local.client import Answer
 
 RECORDS = "records"
 ROWS = "rows"
 CLOCK_SKEW_MS = 2_000
 FINAL = (201, 422)
+REPLAYED = {"idempotent-replayed": ["true"]}
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,6 @@ class Commit:
     @property
     def failed(self) -> bool:
         return self.status >= 400
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a client was told."""
-
-    status: int
-    body: bytes = b""
-    replayed: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.status} {self.body.decode(errors='replace'):.40}{' (replayed)' if self.replayed else ''}"
 
 
 def watch_record(world: World, actor: Actor, change: Change) -> None:

@@ -36,9 +36,10 @@ from idemkit.core.engine import IdempotencyEngine, NeutralRequest, NeutralRespon
 
 from proof.explorer.dynamodb import Change, Table
 from proof.explorer.expressions import Item
-from proof.explorer.invariants import Answer
+from proof.explorer.invariants import REPLAYED
 from proof.explorer.sdk import Client
 from proof.explorer.world import EPOCH_MS, INVOCATION_LIFE_MS, Actor, Budget, Point, World, here, uuid4
+from tools.local.client import Answer
 
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 TABLE = "records"
@@ -120,7 +121,8 @@ def powertools_request(world: World, principal: str) -> Answer:
         return Answer(422, b"another payload")
     except (IdempotencyPersistenceLayerError, IdempotencyInconsistentStateError, ServiceFailed) as error:
         return Answer(503, type(error).__name__.encode())
-    return Answer(response["statusCode"], response["body"].encode(), replayed=response["by"] != world.me.name)
+    replayed = response["by"] != world.me.name
+    return Answer(response["statusCode"], response["body"].encode(), REPLAYED if replayed else {})
 
 
 def idemkit_request(world: World, principal: str) -> Answer:
@@ -131,7 +133,7 @@ def idemkit_request(world: World, principal: str) -> Answer:
     request = NeutralRequest(KEY, principal, "POST", "/v1/things", "", BODY.encode(), "application/json")
     outcome = _drive(engine.decide(request))
     if outcome.kind != "pass_through":
-        return Answer(outcome.response.status, outcome.response.body, replayed=outcome.kind == "replay")
+        return Answer(outcome.response.status, outcome.response.body, REPLAYED if outcome.kind == "replay" else {})
     try:
         body = business(world, principal)
     except ServiceFailed:

@@ -16,6 +16,7 @@ from uuid import UUID
 from greenlet import getcurrent, greenlet
 
 from proof.explorer.dynamodb import Change, DynamoDB, Refused, Response, Table
+from tests.crashes import Killed
 
 EPOCH_MS = 1_800_000_000_000
 GO = "go"
@@ -27,10 +28,6 @@ INVOCATION_LIFE_MS = 15 * 60_000
 """How long Lambda lets a function run at most."""
 REQUEST_LIFE_MS = 60_000
 """How long a request that its sender gave up may still be on its way to the database."""
-
-
-class Crashed(BaseException):
-    """Ends an actor where it stands: what it does while it unwinds has no effect."""
 
 
 class Violation(Exception):
@@ -260,7 +257,7 @@ class World:
 
         def live() -> None:
             actor.answer = code()
-            actor.saw("answered", actor.answer)
+            actor.saw("answered", repr(actor.answer))
             self.tell(f"→ {actor.answer}")
             self._answered(self, actor)
 
@@ -273,7 +270,7 @@ class World:
         def live() -> None:
             try:
                 actor.answer = code()
-            except Crashed:
+            except Killed:
                 raise
             except BaseException as error:  # noqa: BLE001 - a thread's end is told to whoever joins it
                 actor.error = error
@@ -301,7 +298,7 @@ class World:
         """Stand at a point until picked; returns how to go on: `GO` or one of the point's faults."""
         actor = self.me
         if actor.crashed:
-            raise Crashed
+            raise Killed
         actor.point = point
         restore = self._keep()
         action: str = self._steering.switch()
@@ -314,7 +311,7 @@ class World:
         if self.budget.jumps:
             self.stop_at(Point("reads the clock", private=True))
         elif self.me.crashed:
-            raise Crashed
+            raise Killed
         now = self.now + self.me.skew
         self.me.saw(now)
         return now
@@ -466,8 +463,8 @@ class World:
             return
         actor.crashed = True
         if actor.greenlet:
-            with suppress(Crashed):
-                actor.greenlet.throw(Crashed)
+            with suppress(Killed):
+                actor.greenlet.throw(Killed)
 
     def _jumps(self) -> list[Option]:
         ahead = sorted({instant for instant in self._instants(self) if instant > self.now})
