@@ -39,6 +39,7 @@ class Standing:
         undoable: whether its code says how it is undone.
         overdue: whether whoever made it had outlived its lease, which no process of Lambda does.
         known: whether the record tells of it, or every version of the code has this step.
+        kept: whether the record has its result.
     """
 
     operation_id: str
@@ -46,6 +47,7 @@ class Standing:
     undoable: bool
     overdue: bool
     known: bool
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,11 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
 
 
 def _watch_knowledge(world: World, after: Item) -> None:
-    names = {*_members(after, "steps"), *(name["S"] for name in _text(after, "begun", ()))}
+    kept, begun = _members(after, "steps"), {name["S"] for name in _text(after, "begun", ())}
     operation_id = _text(after, "operation_id")
     for number, fact in enumerate(world.facts):
-        if isinstance(fact, Standing) and fact.operation_id == operation_id and fact.step in names:
-            world.facts[number] = replace(fact, known=True)
+        if isinstance(fact, Standing) and fact.operation_id == operation_id and fact.step in {*kept, *begun}:
+            world.facts[number] = replace(fact, known=True, kept=fact.step in kept)
 
 
 def _watch_claim(world: World, actor: Actor, before: Item | None, after: Item) -> None:
@@ -174,25 +176,29 @@ def watch_undo(world: World, actor: Actor, undo: Effect, step: str) -> None:
     _fall(world, Effect(undo.operation_id, step, undo.key))
 
 
-def left_behind(world: World, commit: Commit) -> list[str]:
-    """The steps whose effects stand though the operation ended without them, and of which nobody was told."""
-    standing = {
-        fact.step
-        for fact in world.facts
-        if isinstance(fact, Standing) and fact.operation_id == commit.operation_id
-        if fact.known and not fact.overdue
-        if (fact.undoable if commit.failed else fact.step not in commit.taken)
-    }
-    for row in world.database.tables[ROWS].items.values():
-        if _text(row, "operation_id") == commit.operation_id and (commit.failed or "step" in row):
-            standing.add(_text(row, "step", "rows"))
+def _left_behind(world: World, commit: Commit) -> set[str]:
+    """The steps whose effects stand though the operation ended without them, and of which nobody was told.
+
+    To tell is not enough where the operation failed and the record has a step's result: that can be undone.
+    """
     told = [fact for fact in world.facts if isinstance(fact, Told) and fact.operation_id == commit.operation_id]
-    unseen = standing - (frozenset() if commit.failed else commit.taken)
-    return sorted(step for step in unseen if not any(fact.covers(step) for fact in told))
+    found = set()
+    for fact in world.facts:
+        if not isinstance(fact, Standing) or fact.operation_id != commit.operation_id:
+            continue
+        left = fact.undoable if commit.failed else fact.step not in commit.taken
+        excused = not (commit.failed and fact.kept) and any(each.covers(fact.step) for each in told)
+        if left and fact.known and not fact.overdue and not excused:
+            found.add(fact.step)
+    for row in world.database.tables[ROWS].items.values():
+        step = _text(row, "step")
+        if step and _text(row, "operation_id") == commit.operation_id and (commit.failed or step not in commit.taken):
+            found.add(step)
+    return found
 
 
 def _watch_left_behind(world: World, commit: Commit) -> None:
-    for step in left_behind(world, commit):
+    for step in sorted(_left_behind(world, commit)):
         world.violate(8, f"the operation ended with {commit.status}, and {step!r} is left behind in silence")
     if commit.failed:
         return

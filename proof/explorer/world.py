@@ -281,10 +281,14 @@ class World:
         actor.point = Point("begins")
         return self._add(actor)
 
-    def join(self, thread: Actor) -> Any:
-        """Wait for a thread; returns what its code did, or raises it."""
+    def wait(self, thread: Actor) -> None:
+        """Wait for a thread's end."""
         if not thread.ended:
             self.stop_at(Point(f"waits for {thread.name}", blocked=lambda: not thread.ended))
+
+    def join(self, thread: Actor) -> Any:
+        """Wait for a thread; returns what its code did, or raises it."""
+        self.wait(thread)
         if thread.error is not None:
             raise thread.error
         return thread.answer
