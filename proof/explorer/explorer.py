@@ -199,7 +199,8 @@ class _DepthFirst:
         self.merged = False
 
     def __call__(self, world: World, options: list[Option]) -> Option | None:
-        if len(options) == 1 and options[0].subject != END:
+        # The end counts as a choice only to be searched once: what follows it may have branches of its own.
+        if len(options) == 1 and (options[0].subject != END or self._depth < self._known):
             return options[0]
         if self._depth == self._known:
             state = world.state()

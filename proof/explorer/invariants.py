@@ -1,13 +1,15 @@
-"""The design's seven invariants, checked at each change of a record or row, each effect and each answer.
+"""The design's nine invariants, checked at each change of a record or row, each effect, each answer and at the end.
 
 They see what happens in the world, never what the code under test believes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from idempotency.response import StoredResponse
+from idempotency.store import _decode, _record
 from proof.explorer.dynamodb import Change
 from proof.explorer.expressions import Item
 from proof.explorer.world import Actor, World
@@ -16,7 +18,7 @@ from tools.local.client import Answer
 RECORDS = "records"
 ROWS = "rows"
 CLOCK_SKEW_MS = 2_000
-FINAL = (200, 201, 204, 404, 422)
+FINAL = (201, 422)
 REPLAYED = {"idempotent-replayed": ["true"]}
 
 
@@ -30,12 +32,53 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a step has made in another service, until it is undone there.
+
+    Args:
+        undoable: whether its code says how it is undone.
+        overdue: whether whoever made it had outlived its lease, which no process of Lambda does.
+        known: whether the record tells of it, or every version of the code has this step.
+        kept: whether the record has its result.
+    """
+
+    operation_id: str
+    step: str
+    undoable: bool
+    overdue: bool
+    known: bool
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an operator was told of an operation."""
+
+    operation_id: str
+    doubt: str
+
+    def covers(self, step: str) -> bool:
+        """Whether it names the step, or says that it could be any."""
+        return repr(step) in self.doubt or "step '" not in self.doubt
+
+
+@dataclass(frozen=True)
 class Commit:
-    """A response that was made the operation's last word."""
+    """A response that was made the operation's last word.
+
+    Args:
+        taken: the steps on the way that the business code took to it.
+    """
 
     record: str
     operation_id: str
+    status: int
     body: bytes
+    taken: frozenset[str] = frozenset()
+
+    @property
+    def failed(self) -> bool:
+        return self.status >= 400
 
 
 def watch_record(world: World, actor: Actor, change: Change) -> None:
@@ -51,19 +94,34 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
     elif _text(after, "owner") not in actor.notes.get("owned", ()):
         world.violate(2, f"{actor.name} changed a record that it does not own")
     else:
-        actor.notes["steps"] = set(after["steps"]["M"])
+        actor.notes["steps"] = set(_members(after, "steps"))
+    _watch_knowledge(world, after)
+    if _text(after, "status") == "PROCESSING":
+        actor.notes["lease"] = int(_text(after, "lease_until"))
     actor.notes["wrote"] = world.database.usage.calls.total()
     if before is not None and not expired(before, world.now):
         _watch_life(world, actor, before, after)
     if _text(after, "status") == "COMPLETED":
-        world.facts.append(Commit(change.key[0], _text(after, "operation_id"), actor.notes["stored"]()))
+        operation_id = _text(after, "operation_id")
+        taken = frozenset(actor.notes.get("taken", {}).get(operation_id, ()))
+        commit = Commit(change.key[0], operation_id, *stored(world, change.key[0]), taken)
+        world.facts.append(commit)
+        _watch_left_behind(world, commit)
+
+
+def _watch_knowledge(world: World, after: Item) -> None:
+    kept, begun = _members(after, "steps"), {name["S"] for name in _text(after, "begun", ())}
+    operation_id = _text(after, "operation_id")
+    for number, fact in enumerate(world.facts):
+        if isinstance(fact, Standing) and fact.operation_id == operation_id and fact.step in {*kept, *begun}:
+            world.facts[number] = replace(fact, known=True, kept=fact.step in kept)
 
 
 def _watch_claim(world: World, actor: Actor, before: Item | None, after: Item) -> None:
     # An actor never learns of a claim that lands after the SDK gave it up.
     actor.notes.setdefault("unaware" if world.landing else "claimed", set()).add(_text(after, "owner"))
     actor.notes.setdefault("owned", set()).add(_text(after, "owner"))
-    actor.notes["steps"] = set(after["steps"]["M"])
+    actor.notes["steps"] = set(_members(after, "steps"))
     if before is None or expired(before, world.now) or _text(before, "status") == "RELEASED":
         return
     if int(_text(before, "lease_until")) >= world.now + CLOCK_SKEW_MS:
@@ -75,8 +133,11 @@ def _watch_life(world: World, actor: Actor, before: Item, after: Item) -> None:
         world.violate(1, f"{actor.name} changed a completed record")
     if _text(before, "operation_id") != _text(after, "operation_id"):
         world.violate(3, f"{actor.name} dropped the operation's id")
-    if not before["steps"]["M"].items() <= after["steps"]["M"].items():
-        world.violate(3, f"{actor.name} dropped a step")
+    if _text(after, "status") == "COMPLETED":
+        return
+    for kind in ("steps", "refused"):
+        if not _members(before, kind).items() <= _members(after, kind).items():
+            world.violate(3, f"{actor.name} dropped the outcome of a step")
 
 
 def watch_row(world: World, actor: Actor, change: Change) -> None:
@@ -95,8 +156,72 @@ def watch_row(world: World, actor: Actor, change: Change) -> None:
         world.violate(6 if _text(before, "operation_id") != written_by else 1, f"{actor.name} replaced a business row")
 
 
-def watch_effect(world: World, actor: Actor, effect: Effect) -> None:
-    """Check a call of another service: 3 (same key, never after its checkpoint), 7 (never unprotected)."""
+def watch_effect(world: World, actor: Actor, effect: Effect, *, undoable: bool) -> None:
+    """Check a call of another service: 3 (same key, never after its checkpoint), 7 (never unprotected), 8 (the end)."""
+    _watch_call(world, actor, effect)
+    overdue = world.now > actor.notes.get("lease", world.now)
+    before = _standing(world, effect.operation_id, effect.step)
+    _fall(world, effect)
+    overdue &= all(fact.overdue for fact in before)
+    known = effect.step not in actor.notes.get("unshared", ()) or any(fact.known for fact in before)
+    world.facts.append(Standing(effect.operation_id, effect.step, undoable, overdue, known))
+    for commit in [fact for fact in world.facts if isinstance(fact, Commit)]:
+        if commit.operation_id == effect.operation_id:
+            _watch_left_behind(world, commit)
+
+
+def watch_undo(world: World, actor: Actor, undo: Effect, step: str) -> None:
+    """Check a call of another service that undoes a step: 3, 7."""
+    _watch_call(world, actor, undo)
+    _fall(world, Effect(undo.operation_id, step, undo.key))
+
+
+def _left_behind(world: World, commit: Commit) -> set[str]:
+    """The steps whose effects stand though the operation ended without them, and of which nobody was told.
+
+    To tell is not enough where the operation failed and the record has a step's result: that can be undone.
+    """
+    told = [fact for fact in world.facts if isinstance(fact, Told) and fact.operation_id == commit.operation_id]
+    found = set()
+    for fact in world.facts:
+        if not isinstance(fact, Standing) or fact.operation_id != commit.operation_id:
+            continue
+        left = fact.undoable if commit.failed else fact.step not in commit.taken
+        excused = not (commit.failed and fact.kept) and any(each.covers(fact.step) for each in told)
+        if left and fact.known and not fact.overdue and not excused:
+            found.add(fact.step)
+    for row in world.database.tables[ROWS].items.values():
+        step = _text(row, "step")
+        if step and _text(row, "operation_id") == commit.operation_id and (commit.failed or step not in commit.taken):
+            found.add(step)
+    return found
+
+
+def _watch_left_behind(world: World, commit: Commit) -> None:
+    for step in sorted(_left_behind(world, commit)):
+        world.violate(8, f"the operation ended with {commit.status}, and {step!r} is left behind in silence")
+    if commit.failed:
+        return
+    happened = {fact.step for fact in world.facts if isinstance(fact, Effect)}
+    for step in sorted(commit.taken & happened):
+        if not _standing(world, commit.operation_id, step):
+            world.violate(8, f"the operation succeeded, and {step!r} is undone")
+
+
+def _standing(world: World, operation_id: str, step: str) -> list[Standing]:
+    return [
+        fact
+        for fact in world.facts
+        if isinstance(fact, Standing) and (fact.operation_id, fact.step) == (operation_id, step)
+    ]
+
+
+def _fall(world: World, effect: Effect) -> None:
+    for fact in _standing(world, effect.operation_id, effect.step):
+        world.facts.remove(fact)
+
+
+def _watch_call(world: World, actor: Actor, effect: Effect) -> None:
     if actor.cut_off or not actor.notes.get("owned"):
         world.violate(7, f"{actor.name} acts without having reached the database")
     if effect.step in actor.notes.get("steps", ()):
@@ -108,22 +233,35 @@ def watch_effect(world: World, actor: Actor, effect: Effect) -> None:
     ]
     if any(known.key != effect.key for known in same):
         world.violate(3, f"{actor.name} runs the step {effect.step!r} again under another downstream key")
+    world.facts.append(effect)
 
 
 def watch_answer(world: World, actor: Actor) -> None:
     """Check an answer: 1 (what was committed), 4 (no failure inside), 5 (not my own write), 6 (only my own)."""
     answer: Answer = actor.answer
     record = world.database.tables[RECORDS].items.get((actor.notes.get("record"),))
-    if answer.status == 500:
+    if answer.status == 500 and not is_final(world, answer):
         world.violate(4, f"{actor.name} failed inside: {answer.body.decode()}")
     if answer.status == 409 and record and _text(record, "owner") in actor.notes.get("claimed", ()):
         world.violate(5, f"{actor.name} took its own write for somebody else's")
-    if answer.status not in FINAL or answer.body.startswith(b"key-reused"):
+    if not is_final(world, answer) or refuses_the_key(answer):
         return
-    if actor.notes["principal"].encode() not in answer.body:
+    if answer.status != 500 and actor.notes["principal"].encode() not in answer.body:
         world.violate(6, f"{actor.name} was shown another principal's response")
     if not any(isinstance(fact, Commit) and fact.body == answer.body for fact in world.facts):
         world.violate(1, f"{actor.name} was told what was not committed")
+
+
+def is_final(world: World, answer: Answer) -> bool:
+    """Whether an answer is the last word on its key: any status may be, if it was committed."""
+    return answer.status in FINAL or any(
+        isinstance(fact, Commit) and (fact.status, fact.body) == (answer.status, answer.body) for fact in world.facts
+    )
+
+
+def refuses_the_key(answer: Answer) -> bool:
+    """Whether the key belongs to another request."""
+    return b"#key-reused" in answer.body
 
 
 def _text(item: Item, name: str, missing: Any = None) -> Any:
@@ -131,6 +269,23 @@ def _text(item: Item, name: str, missing: Any = None) -> Any:
         return missing
     (content,) = item[name].values()
     return content
+
+
+def stored(world: World, id_: str) -> tuple[int, bytes]:
+    """Status and body that a record keeps, read behind the back of the code under test."""
+    items = world.database.tables[RECORDS].items
+    record = _record(_decode(items[(id_,)]))
+    assert record.response is not None
+    body = record.response.get("body")
+    if body is None:
+        parts = [items[(f"{id_}#{record.owner}#{part}",)]["body"]["B"] for part in range(record.response["parts"])]
+        body = b"".join(parts)
+    response = StoredResponse.unpack(record.response, body)
+    return response.status, response.body
+
+
+def _members(item: Item, name: str) -> dict[str, Any]:
+    return dict(_text(item, name, {}))
 
 
 def expired(item: Item, now: int) -> bool:

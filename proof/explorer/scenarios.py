@@ -1,136 +1,364 @@
-"""Worlds in which the project's real lifecycle, store and steps run; everything around them is simulated."""
+"""Worlds in which the project's real door, lifecycle, store and steps run; everything around them is simulated."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler.api_gateway import BaseRouter
 
+from idempotency import (
+    Body,
+    Completion,
+    Idempotent,
+    Lifecycle,
+    Operation,
+    Outcome,
+    Policy,
+    Rejected,
+    Request,
+    Retry,
+    Row,
+    Settings,
+)
 from idempotency import lifecycle as lifecycle_module
+from idempotency import operation as operation_module
 from idempotency import store as store_module
-from idempotency.errors import Problem, Rejected, Retry, as_problem
-from idempotency.lifecycle import Lifecycle
-from idempotency.operation import Invocation, Operation
-from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record
-from idempotency.request import Request, record_id
-from idempotency.response import Completion, Row, StoredResponse, Verdict
+from idempotency.request import record_id
 from idempotency.store import Store
-from idempotency.telemetry import Outcome
 from proof.explorer import invariants, world
 from proof.explorer.dynamodb import Index, Table
 from proof.explorer.expressions import Item
-from proof.explorer.invariants import CLOCK_SKEW_MS, FINAL, RECORDS, REPLAYED, ROWS, Effect
+from proof.explorer.invariants import CLOCK_SKEW_MS, RECORDS, ROWS, Effect, Told
 from proof.explorer.sdk import Client, Clock
-from proof.explorer.world import GO, Actor, Budget, Point, World
+from proof.explorer.world import GO, INVOCATION_LIFE_MS, Actor, Budget, Point, World
 from tools.local.client import Answer
 
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+ROUTE = "/v1/things"
 TIMEOUT_MS = 30_000
+LARGE = b'{"size":"large"}'
 FAILED = "failed"
-"""The other service refuses: nothing happened there."""
+"""The other service cannot do it now: nothing happened there."""
 TIMED_OUT = "timed out"
 """The other service did it, but its answer is lost."""
+REFUSED = "refused"
+"""The other service refuses for good: this call did nothing, whatever one before it did."""
+WITH_RESULT = "with its result"
+BLINDLY = "blindly"
+"""How a step is undone: by its result, or without knowing it."""
 
-Business = Callable[["Service", Operation], Completion]
+Business = Callable[["Service"], Completion]
 
 
 class Telemetry:
-    """Stands in for metrics and logs: outcomes go into the timeline."""
+    """Stands in for metrics and logs: outcomes go into the timeline, and what an operator is told is a fact."""
 
     def __init__(self, where: World) -> None:
         self._world = where
 
+    def begin(self) -> None:
+        """Nothing is kept between two operations."""
+
     def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
         self._world.tell(f"· {outcome.lower()}")
+
+    def doubt(self, doubts: Iterable[str], record: Record) -> None:
+        for doubt in doubts:
+            self._world.facts.append(Told(record.operation_id, doubt))
+            self._world.tell(f"· in doubt: {doubt}")
 
     def error(self, error: BaseException) -> None:
         self._world.tell(f"· {type(error).__name__}: {error}")
 
 
 class Service:
-    """Another service: idempotent by the key that it is sent, as MyFunnelAPI and EC2 are."""
+    """Other services, as the business code of one attempt uses them: idempotent by the key that they are sent.
 
-    def __init__(self, where: World) -> None:
+    Args:
+        where: the world.
+        operation: the operation, as this attempt sees it.
+        answers: what a call may come to, besides success.
+
+    Attributes:
+        taken: the steps that this attempt has the results of.
+    """
+
+    def __init__(self, where: World, operation: Operation, answers: tuple[str, ...]) -> None:
         self.world = where
+        self.operation = operation
+        self.answers = answers
+        self.taken: set[str] = set()
 
-    def call(self, operation: Operation, step: str) -> str:
-        """Do something there, once for each key; returns the id of what it made."""
-        action = self.world.stop_at(Point(f"calls {step}", (FAILED, TIMED_OUT)))
-        if action == FAILED:
-            self.world.tell(f"{step} ⚡ refused")
-            raise Retry("The service refuses.")
-        actor = self.world.me
-        effect = Effect(operation.id, step, operation.derived_id(step))
-        invariants.watch_effect(self.world, actor, effect)
-        self.world.facts.append(effect)
-        self.world.tell(f"{step} {'✓' if action == GO else '⚡ done, answer lost'}")
+    def call(self, name: str) -> str:
+        """Do something that is no step; returns the id of what it made."""
+        made = self._make(name, self.operation.derived_id(name), Retry, undoable=False)
+        self.taken.add(name)
+        return made
+
+    def step(self, name: str, undo: str = "", unanswered: Callable[[str], Exception] = Retry, length: int = 0) -> str:
+        """Do something as a step.
+
+        Args:
+            name: the step's.
+            undo: how it is undone; empty if there is nothing to undo.
+            unanswered: what it raises if the other service did not answer.
+            length: characters that its result has at least.
+        """
+
+        def make(key: str) -> str:
+            return self._make(name, key, unanswered, undoable=bool(undo)).ljust(length)
+
+        undos: dict[str, Callable[..., object] | None] = {
+            WITH_RESULT: lambda _: self._unmake(name),
+            BLINDLY: lambda: self._unmake(name),
+        }
+        made: str = self.operation.step(name, make, undos.get(undo))  # either form
+        self.taken.add(name)
+        return made
+
+    def thread(self, name: str, undo: str = "") -> Actor:
+        """Do something as a step in another thread."""
+        return self.world.fork(name, lambda: self.step(name, undo))
+
+    def reserve(self, name: str) -> None:
+        """Write a row ahead of the completion, as a step."""
+        conflict = self.refusal("the name is taken")
+        self.operation.reserve(name, Row(ROWS, {"id": "the name", "step": name}, conflict))
+        self.taken.add(name)
+
+    def look(self, at: str) -> None:
+        """Look at the world between two steps, which code must not do, and refuse because of what is seen."""
+        if self.world.stop_at(Point(f"looks at {at}", (REFUSED,))) == REFUSED:
+            self.world.tell(f"{at} ⚡ refused")
+            raise self.refusal(f"too much of {at}")
+
+    def refusal(self, why: str) -> Rejected:
+        # Who refused is part of the answer, so that no two attempts have the same one by accident.
+        return Rejected("refused", f"Not for {self.operation.principal}, said {self.world.me.name}: {why}.", status=422)
+
+    def created(self, *made: str) -> Completion:
+        body = {
+            "principal": self.operation.principal,
+            "by": self.world.me.name,
+            "made": made,
+            "operation": self.operation.id,
+        }
+        return Completion(201, body)
+
+    def _make(self, name: str, key: str, unanswered: Callable[[str], Exception], *, undoable: bool) -> str:
+        action = self.world.stop_at(Point(f"calls {name}", self.answers))
+        if action in (FAILED, REFUSED):
+            self.world.tell(f"{name} ⚡ {action}")
+            raise Retry("The service fails.") if action == FAILED else self.refusal(f"no {name}")
+        effect = Effect(self.operation.id, name, key)
+        invariants.watch_effect(self.world, self.world.me, effect, undoable=undoable)
+        self.world.tell(f"{name} {'✓' if action == GO else '⚡ done, answer lost'}")
         if action == TIMED_OUT:
-            raise Retry("The service did not answer.")
-        return effect.key
+            raise unanswered("The service did not answer.")
+        return key
+
+    def _unmake(self, name: str) -> None:
+        undo = f"undo {name}"
+        action = self.world.stop_at(Point(f"calls {undo}", (FAILED, TIMED_OUT)))
+        if action != FAILED:
+            effect = Effect(self.operation.id, undo, self.operation.derived_id(undo))
+            invariants.watch_undo(self.world, self.world.me, effect, name)
+        self.world.tell(f"{undo} {'✓' if action == GO else f'⚡ {action}'}")
+        if action != GO:
+            raise Retry("The service does not undo it." if action == FAILED else "The service did not answer.")
 
 
-def server(service: Service, operation: Operation) -> Completion:
+def server(service: Service) -> Completion:
     """One call, its result in the answer."""
-    return _created(service, operation, service.call(operation, "server"))
+    return service.created(service.call("server"))
 
 
-def campaign(service: Service, operation: Operation) -> Completion:
+def campaign(service: Service) -> Completion:
     """Two steps."""
-    page = operation.step("page", lambda _: service.call(operation, "page"))
-    name = operation.step("name", lambda _: service.call(operation, "name"))
-    return _created(service, operation, page, name)
+    page = service.step("page", WITH_RESULT)
+    return service.created(page, service.step("name"))
 
 
-def row(service: Service, operation: Operation) -> Completion:
+def row(service: Service) -> Completion:
     """A row that is written with the completion."""
-    response = _created(service, operation, service.call(operation, "server"))
-    response.rows = (Row(ROWS, {"id": f"row of {operation.id}", "made_by": service.world.me.name}),)
+    response = service.created(service.call("server"))
+    response.rows = (Row(ROWS, {"id": f"row of {service.operation.id}", "made_by": service.world.me.name}),)
     return response
 
 
-def large(service: Service, operation: Operation) -> Completion:
+def large(service: Service) -> Completion:
     """A body that does not fit into the record, and differs from attempt to attempt."""
-    response = _created(service, operation, service.call(operation, "server"))
+    response = service.created(service.call("server"))
     noise = "".join(hashlib.sha256(f"{response.body}{part}".encode()).hexdigest() for part in range(120))
     response.body = {**(response.body or {}), "noise": noise}
     return response
 
 
-def doomed(service: Service, operation: Operation) -> Completion:
+def doomed(service: Service) -> Completion:
     """A step, then a failure for good: the step is undone."""
-    operation.step("page", lambda _: service.call(operation, "page"), lambda _: service.call(operation, "undo page"))
-    raise Rejected("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
+    service.step("page", WITH_RESULT)
+    raise service.refusal("never")
 
 
-def name_reserved(service: Service, operation: Operation) -> Completion:
+def name_reserved(service: Service) -> Completion:
     """A row that is written ahead of the completion, by whoever comes first."""
-    _reserve(operation)
-    return _created(service, operation, service.call(operation, "server"))
+    service.reserve("reservation")
+    return service.created(service.call("server"))
 
 
-def reserved_and_doomed(service: Service, operation: Operation) -> Completion:
+def reserved_and_doomed(service: Service) -> Completion:
     """A row that is written, then a failure for good: the row is given back."""
-    _reserve(operation)
-    raise Rejected("domain-taken", f"Not for {operation.principal}, said {service.world.me.name}.", status=422)
+    service.reserve("reservation")
+    raise service.refusal("never")
 
 
-def _reserve(operation: Operation) -> None:
-    conflict = Rejected("name-taken", f"Not for {operation.principal}.", status=422)
-    operation.reserve("name", Row(ROWS, {"id": "the name"}, conflict))
+def undone_with_result(service: Service) -> Completion:
+    """A step that may be refused after it was done without an answer, and cannot be undone without its result."""
+    page = service.step("page", WITH_RESULT)
+    return service.created(page, service.step("name"))
 
 
-def _created(service: Service, operation: Operation, *made: str) -> Completion:
-    # Who ran it is part of the body, so that no two attempts have the same answer by accident.
-    body = {"principal": operation.principal, "by": service.world.me.name, "made": made, "operation": operation.id}
-    return Completion(201, body)
+def undone_blindly(service: Service) -> Completion:
+    """The same with a row reserved before, and a step that can be undone by what is known beforehand."""
+    service.reserve("reservation")
+    page = service.step("page", BLINDLY)
+    return service.created(page, service.step("name"))
+
+
+def looks_first(service: Service) -> Completion:
+    """Breaks the rule: refuses in a later attempt, ahead of a finished step."""
+    service.look("the quota")
+    service.reserve("reservation")
+    page = service.step("page", WITH_RESULT)
+    return service.created(page, service.step("name", BLINDLY))
+
+
+def looks_between(service: Service) -> Completion:
+    """Breaks the rule: refuses between steps."""
+    service.reserve("reservation")
+    page = service.step("page", BLINDLY)
+    service.look("the quota")
+    return service.created(page, service.step("name", WITH_RESULT))
+
+
+def falls_back(service: Service) -> Completion:
+    """Obeys the rule: what it falls back on follows from the refusal of a step."""
+    try:
+        made = service.step("primary", WITH_RESULT)
+    except Rejected:
+        made = service.step("fallback", WITH_RESULT)
+    return service.created(made, service.step("name"))
+
+
+def falls_back_twice(service: Service) -> Completion:
+    """The same with a reservation in the one branch, and two steps at a time in the other."""
+    try:
+        service.step("primary", BLINDLY)
+        service.reserve("reservation")
+    except Rejected:
+        thread = service.thread("fallback", BLINDLY)
+        try:
+            service.step("second fallback", BLINDLY)
+        finally:
+            service.world.wait(thread)
+        service.world.join(thread)
+    return service.created(service.step("name"))
+
+
+def swallows(service: Service) -> Completion:
+    """Goes on although it does not know what became of a step."""
+    with contextlib.suppress(TimeoutError):
+        service.step("page", BLINDLY, unanswered=TimeoutError)
+    with contextlib.suppress(TimeoutError):
+        service.step("extra", WITH_RESULT, unanswered=TimeoutError)
+    return service.created(service.step("name"))
+
+
+def answered_or_not(service: Service) -> Completion:
+    """A step that fails unexpectedly if there is no answer."""
+    page = service.step("page", BLINDLY, unanswered=TimeoutError)
+    return service.created(page, service.step("name", BLINDLY, unanswered=TimeoutError))
+
+
+def unkeepable(service: Service) -> Completion:
+    """A step whose result is too large to be kept."""
+    service.step("page", BLINDLY)
+    return service.created(service.step("name", BLINDLY, length=20_000))
+
+
+def at_once(service: Service) -> Completion:
+    """A step in another thread, which is not waited for if the one beside it fails."""
+    thread = service.thread("page", BLINDLY)
+    name = service.step("name")
+    return service.created(service.world.join(thread), name)
+
+
+def at_once_and_waited_for(service: Service) -> Completion:
+    """The same as an executor's context manager has it: the thread is waited for, whatever happens."""
+    service.reserve("reservation")
+    thread = service.thread("page", WITH_RESULT)
+    try:
+        name = service.step("name", BLINDLY)
+    finally:
+        service.world.wait(thread)
+    return service.created(service.world.join(thread), name)
+
+
+def longer(service: Service) -> Completion:
+    """The campaign with one step more."""
+    page = service.step("page", WITH_RESULT)
+    dns = service.step("dns", WITH_RESULT)
+    return service.created(page, dns, service.step("name"))
+
+
+def reordered(service: Service) -> Completion:
+    """The campaign the other way round."""
+    name = service.step("name")
+    return service.created(name, service.step("page", WITH_RESULT))
+
+
+def renamed(service: Service) -> Completion:
+    """The campaign with another name for one step."""
+    page = service.step("landing page", WITH_RESULT)
+    return service.created(page, service.step("name"))
+
+
+class Thing(Body):
+    """What a request asks for."""
+
+    size: str
+
+
+class Narrowed(Thing):
+    """The same in a version that refuses what the other accepts."""
+
+    colour: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the code, as it is deployed.
+
+    Args:
+        business: what the key's operation does; None if this version has no such route.
+        body: what its route accepts.
+        form: the form in which it stores a request; it reads no other one.
+    """
+
+    business: Business | None
+    body: type[Thing] = Thing
+    form: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -142,29 +370,91 @@ class Scenario:
         workers: name → how it differs from an ordinary worker, as arguments of `Deployment.worker`.
         policy: the route's choices.
         settings: the stack's.
+        answers: what a call of another service may come to, besides success.
+        life: milliseconds after which a process is ended. Lambda's timeout, or, to see what the fences alone hold,
+            much longer than the lease.
+        versions: name → another version of the code.
+        last: the version that everything runs in the end.
+        excuses: what may keep that version from finishing what another one began, as the record must say.
+        unshared: the steps that not every version has. Of one that was cut off before its checkpoint, no other version
+            can know.
         recovery: whether recovery runs too, and alone has to finish what was abandoned.
         faults: faults in one schedule.
         jumps: jumps of time in one schedule.
+        reliable: whether every call of the database goes well: then faults are crashes, and answers of other services.
         whole: whether it is searched to the end in `make prove`, however long that takes.
     """
 
     business: Business
-    workers: dict[str, dict[str, Any]] = field(default_factory=lambda: {"A": {}, "B": {}})
+    workers: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"A": {}, "B": {}})
     policy: Policy = field(default_factory=Policy)
     settings: Settings = field(default_factory=lambda: Settings(cache_bytes=0))
+    answers: tuple[str, ...] = (FAILED, TIMED_OUT)
+    life: int = INVOCATION_LIFE_MS
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    last: str = ""
+    excuses: str = ""
+    unshared: frozenset[str] = frozenset()
     recovery: bool = False
     faults: int = 2
     jumps: int = 2
+    reliable: bool = False
     whole: bool = False
 
     def __call__(self) -> World:
         """Build the world, with all its actors about to start."""
         return Deployment(self).world
 
-    def within(self, faults: int, jumps: int) -> Scenario:
+    def within(self, faults: int, jumps: int, *, reliable: bool = False) -> Scenario:
         """The same with another budget."""
-        return dataclasses.replace(self, faults=faults, jumps=jumps)
+        return dataclasses.replace(self, faults=faults, jumps=jumps, reliable=reliable)
 
+    def version(self, name: str) -> Version:
+        """A version by its name; the one that has none runs `business`."""
+        return self.versions.get(name) or Version(self.business)
+
+
+def _any_code(business: Business, *, recovery: bool = False, faults: int = 2, workers: str = "A") -> Scenario:
+    """Business code of any kind, with services that may refuse, and processes that end in time."""
+    return Scenario(
+        business,
+        {name: {} for name in workers},
+        Policy(recoverable=recovery),
+        answers=(FAILED, TIMED_OUT, REFUSED),
+        life=TIMEOUT_MS,
+        recovery=recovery,
+        faults=faults,
+    )
+
+
+def _rollout(
+    first: Version,
+    then: Version,
+    excuses: str = "",
+    unshared: Iterable[str] = (),
+    **workers: Mapping[str, Any],
+) -> Scenario:
+    """Two versions of the code over one table, the second of which runs in the end."""
+    return Scenario(
+        campaign,
+        workers or {"A": {"version": "first"}, "B": {"version": "then"}},
+        Policy(recoverable=True),
+        Settings(cache_bytes=0, max_recoveries=2),
+        answers=(FAILED, TIMED_OUT, REFUSED),
+        life=TIMEOUT_MS,
+        versions={"first": first, "then": then},
+        last="then",
+        excuses=excuses,
+        unshared=frozenset(unshared),
+        recovery=True,
+        jumps=1,
+    )
+
+
+BESIDE = {"A": {"version": "first"}, "B": {"version": "then", "principal": "bob"}}
+"""Two operations, of which the last version may be unable to carry one on."""
+OLD, LONGER, REORDERED, RENAMED = (Version(business) for business in (campaign, longer, reordered, renamed))
+UNREACHED = r"before it reached (dns|page|landing page|name)"
 
 SCENARIOS: dict[str, Scenario] = {
     "alone": Scenario(server, {"A": {}}, faults=3, whole=True),
@@ -183,6 +473,39 @@ SCENARIOS: dict[str, Scenario] = {
     "worker and recovery": Scenario(campaign, {"A": {}}, Policy(recoverable=True), recovery=True),
     "worker, retry and recovery": Scenario(campaign, policy=Policy(recoverable=True), recovery=True, faults=1, jumps=1),
     "three workers": Scenario(campaign, {"A": {}, "B": {}, "C": {}}, faults=1, jumps=1),
+    "undone with its result": _any_code(undone_with_result, workers="AB"),
+    "undone blindly": _any_code(undone_blindly, workers="AB"),
+    "undoing fails": _any_code(doomed, faults=3),
+    "refused ahead of a finished step": _any_code(looks_first, workers="AB"),
+    "refused between steps": _any_code(looks_between, workers="AB"),
+    "falls back": _any_code(falls_back, workers="AB"),
+    "falls back on two steps at once": _any_code(falls_back_twice),
+    "swallows an error": _any_code(swallows, workers="AB"),
+    "a result that cannot be kept": _any_code(unkeepable),
+    "every error is final": dataclasses.replace(_any_code(answered_or_not), policy=Policy(store_5xx=True)),
+    "steps at once": dataclasses.replace(_any_code(at_once), excuses=UNREACHED),
+    "steps at once, waited for": _any_code(at_once_and_waited_for),
+    **{
+        f"{name}, recovered": _any_code(business, recovery=True)
+        for name, business in {
+            "undone with its result": undone_with_result,
+            "undone blindly": undone_blindly,
+            "undoing fails": doomed,
+            "refused ahead of a finished step": looks_first,
+            "refused between steps": looks_between,
+            "falls back": falls_back,
+            "falls back on two steps at once": falls_back_twice,
+            "swallows an error": swallows,
+            "steps at once, waited for": at_once_and_waited_for,
+        }.items()
+    },
+    "rollout of one step more": _rollout(OLD, LONGER, UNREACHED),
+    "rollback of one step more": _rollout(LONGER, OLD, UNREACHED, ["dns"]),
+    "rollout of another order": _rollout(OLD, REORDERED, UNREACHED),
+    "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "landing page"]),
+    "rollout of another body": _rollout(OLD, Version(campaign, Narrowed), "refuses the stored request"),
+    "rollback of another form": _rollout(Version(campaign, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
+    "rollback of the route": _rollout(OLD, Version(None), "has no idempotent route for POST /v1/things"),
 }
 
 
@@ -204,142 +527,223 @@ class Deployment:
             watch=(invariants.watch_record, invariants.watch_row),
             answered=invariants.watch_answer,
             finish=self._finish,
+            keep=_keep_router,
         )
         for name, differences in scenario.workers.items():
             self.worker(name, **differences)
         if scenario.recovery:
-            self.recovery("R")
+            self.recovery("R", scenario.last)
 
     def worker(
-        self, name: str, *, principal: str = "alice", body: bytes = b'{"size":"large"}', wait: int = 0, skew: int = 0
+        self,
+        name: str,
+        *,
+        principal: str = "alice",
+        body: bytes = LARGE,
+        wait: int = 0,
+        skew: int = 0,
+        version: str = "",
     ) -> Actor:
         """One request with the key, from its arrival to its answer."""
-        request = _request(principal, body)
 
         def code() -> Answer:
-            lifecycle = self._lifecycle()
-            deadline = self.world.now + skew + TIMEOUT_MS
-            return _answer(lambda: lifecycle.run(self._invocation(request, deadline), KEY, wait))
+            context = self._context(self.world.now + TIMEOUT_MS)
+            return Answer.of(self._door(version).resolve(_event(principal, body, wait), context))
 
-        actor = self.world.spawn(name, code, skew=skew)
-        self._note(actor, principal)
+        actor = self.world.spawn(name, code, skew=skew, life=self.scenario.life)
+        self._note(actor, principal, version)
         return actor
 
-    def recovery(self, name: str) -> Actor:
-        """One run of recovery, which finishes every operation that is due."""
+    def recovery(self, name: str, version: str = "") -> Actor:
+        """One run of recovery, which carries every operation on that is due."""
 
         def code() -> Answer:
-            lifecycle, policy = self._lifecycle(), self.scenario.policy
-            deadline = self.world.now + TIMEOUT_MS
-            answer = Answer(0, b"nothing due")
-            for id_ in lifecycle.store.due(lifecycle.clock.now()):
-                record = lifecycle.resume(id_, policy, deadline)
-                if record is not None and record.request is not None:
-                    invocation = self._invocation(Request.unpack(record.request), deadline)
-                    answer = _answer(partial(lifecycle.perform, record, invocation))
-            return answer
-
-        def guarded() -> Answer:
+            idempotent, context = self._door(version), self._context(self.world.now + TIMEOUT_MS)
             try:
-                return code()
-            except Exception as error:  # noqa: BLE001 - recovery's run may fail; the next one goes on
-                return Answer(503, str(error).encode())
+                for id_ in idempotent.lifecycle.due():
+                    self._resume(idempotent, id_, context)
+            except Exception as error:  # noqa: BLE001 - whatever ends a run, the next one goes on
+                return Answer(503, f"{type(error).__name__}: {error}".encode())
+            return Answer(0)
 
-        actor = self.world.spawn(name, guarded)
-        self._note(actor, "alice")
+        actor = self.world.spawn(name, code, life=self.scenario.life)
+        self._note(actor, "alice", version)
         return actor
 
-    def _lifecycle(self) -> Lifecycle:
+    def _resume(self, idempotent: Idempotent, id_: str, context: Any) -> None:
+        """Carry one operation on, as `recovery.handler` does."""
+        try:
+            idempotent.resume(id_, context)
+        except Exception as error:  # noqa: BLE001 - one record must not stop the others
+            self.world.tell(f"· {type(error).__name__}: {error}")
+
+    def _door(self, version: str) -> Idempotent:
+        """What a process makes at its start."""
+        app, telemetry = APIGatewayRestResolver(), Telemetry(self.world)
+        idempotent = Idempotent(app, telemetry, lambda: self._lifecycle(telemetry))  # type: ignore[arg-type]
+        deployed = self.scenario.version(version)
+        business = deployed.business
+        if business is None:
+            return idempotent
+
+        def things(body: Thing, operation: Operation) -> Completion:
+            service = Service(self.world, operation, self.scenario.answers)
+            self.world.me.notes.setdefault("taken", {})[operation.id] = service.taken
+            return business(service)
+
+        things.__annotations__["body"] = deployed.body
+        things.__annotations__["operation"] = Operation
+        app.post(ROUTE)(idempotent(self.scenario.policy)(things))
+        return idempotent
+
+    def _lifecycle(self, telemetry: Telemetry) -> Lifecycle:
         clock = Clock(self.world)
-        store = Store(Client(self.world), RECORDS, clock)  # type: ignore[arg-type]  # it stands in for boto3's
-        return Lifecycle(store, Telemetry(self.world), self.scenario.settings, clock)  # type: ignore[arg-type]
+        store = Store(Client(self.world, reliable=self.scenario.reliable), RECORDS, clock)  # type: ignore[arg-type]  # it stands in for boto3's
+        return Lifecycle(store, telemetry, self.scenario.settings, clock)  # type: ignore[arg-type]
 
-    def _invocation(self, request: Request, deadline: int) -> Invocation:
-        def execute(operation: Operation) -> Verdict:
-            return Verdict.of(self.scenario.business(Service(self.world), operation), self.scenario.policy)
+    def _context(self, deadline: int) -> Any:
+        """Lambda's context; how much time is left does not depend on the clock of the process."""
+        return SimpleNamespace(get_remaining_time_in_millis=lambda: deadline - self.world.now)
 
-        return Invocation(request, self.scenario.policy, deadline, execute, self._show)
-
-    def _show(self, error: Exception) -> Response[str]:
-        self.world.tell(f"· {type(error).__name__}: {error}")
-        return as_problem(error).response()
-
-    def _note(self, actor: Actor, principal: str) -> None:
+    def _note(self, actor: Actor, principal: str, version: str) -> None:
         actor.notes["principal"] = principal
         actor.notes["record"] = _record_id(principal)
-        actor.notes["stored"] = lambda: self._stored(actor.notes["record"])
-
-    def _stored(self, id_: str) -> bytes:
-        """The body that a record keeps, read behind the back of the code under test."""
-        items = self.world.database.tables[RECORDS].items
-        record = store_module._record(store_module._decode(items[(id_,)]))
-        assert record.response is not None
-        body = record.response.get("body")
-        if body is None:
-            parts = [items[(f"{id_}#{record.owner}#{part}",)]["body"]["B"] for part in range(record.response["parts"])]
-            body = b"".join(parts)
-        return StoredResponse.unpack(record.response, body).body
+        actor.notes["form"] = self.scenario.version(version).form
+        actor.notes["unshared"] = self.scenario.unshared
 
     def _finish(self, where: World) -> Iterator[None]:
         """Whatever happened, one undisturbed retry ends it once the lease has lapsed, and the next one replays it."""
-        statuses = ("PROCESSING", "RELEASED") if self.scenario.recovery else ("PROCESSING",)
-        unfinished = [item for item in _records(where) if item["status"]["S"] in statuses]
-        where.jump_to(max([where.now, *(_lapses(item) + 1 for item in unfinished if _lapses(item) < PARKED_UNTIL)]))
+        last = self.scenario.last
+        where.jump_to(max([where.now, *(_lapses(item) + 1 for item in _unfinished(where, self.scenario.recovery))]))
         if self.scenario.recovery:
-            self.recovery("recovery")
+            self.recovery("recovery", last)
             yield
-            if any("recovery_shard" in item and not invariants.expired(item, where.now) for item in _records(where)):
-                where.violate(4, "recovery did not finish what was abandoned")
-        for principal in dict.fromkeys(each.get("principal", "alice") for each in self.scenario.workers.values()):
-            retry = self.worker(f"{principal}'s retry", principal=principal)
+            yield from self._finish_excused(where)
+        principals = {each.get("principal", "alice") for each in self.scenario.workers.values()}
+        if self.scenario.version(last).business is None:
+            return
+        for principal in sorted(principals):
+            before = self._record(principal)
+            retry = self.worker(f"{principal}'s retry", principal=principal, version=last)
             yield
-            replay = self.worker(f"{principal}'s replay", principal=principal)
+            replay = self.worker(f"{principal}'s replay", principal=principal, version=last)
             yield
-            if retry.answer.body.startswith(b"key-reused"):
-                continue
-            if retry.answer.status not in FINAL:
-                where.violate(4, f"a retry after the lease's end is answered {retry.answer}")
-            elif (replay.answer.status, replay.answer.body) != (retry.answer.status, retry.answer.body):
-                where.violate(1, f"two answers differ: {retry.answer} and {replay.answer}")
-            elif not replay.answer.replayed:
-                where.violate(1, "a completed operation ran again")
+            refused = not before and retry.answer.status == 400 and last
+            if not refused and not self._excused(self._record(principal)):
+                self._compare(where, before, retry.answer, replay.answer)
+
+    def _record(self, principal: str) -> Item | None:
+        """A record that is in force."""
+        item = self.world.database.tables[RECORDS].items.get((_record_id(principal),))
+        return item if item and not invariants.expired(item, self.world.now) else None
+
+    def _finish_excused(self, where: World) -> Iterator[None]:
+        """What the last version cannot finish, it parks with the true reason, after it has finished all the rest."""
+        for item in _unfinished(where, released_too=True):
+            if not self._excused(item):
+                error = item.get("last_error", {}).get("S", "no reason")
+                where.violate(9 if self.scenario.last else 4, f"recovery did not finish what was abandoned: {error}")
+        for run in range(self.scenario.settings.max_recoveries):
+            pending = _unfinished(where, released_too=True)
+            if not pending:
+                return
+            where.jump_to(max([where.now, *(_lapses(item) + 1 for item in pending)]))
+            self.recovery(f"recovery {run + 2}", self.scenario.last)
+            yield
+        if _unfinished(where, released_too=True):
+            where.violate(9, "what this version cannot run is not parked")
+
+    def _excused(self, item: Item | None) -> bool:
+        """Whether a record says why the last version cannot finish it."""
+        error = (item or {}).get("last_error", {}).get("S", "")
+        unfinished = bool(item) and item["status"]["S"] == "RELEASED"  # type: ignore[index]  # it is one
+        return unfinished and bool(self.scenario.excuses) and bool(re.search(self.scenario.excuses, error))
+
+    def _compare(self, where: World, before: Item | None, retry: Answer, replay: Answer) -> None:
+        completed = before is not None and before["status"]["S"] == "COMPLETED"
+        if invariants.refuses_the_key(retry):
+            return
+        if not invariants.is_final(where, retry):
+            where.violate(9 if completed else 4, f"a retry after the lease's end is answered {retry}")
+        elif completed and not retry.replayed:
+            where.violate(9 if self.scenario.last else 1, "a completed operation ran again")
+        elif (replay.status, replay.body) != (retry.status, retry.body):
+            where.violate(1, f"two answers differ: {retry} and {replay}")
+        elif not replay.replayed:
+            where.violate(1, "a completed operation ran again")
 
 
 @contextlib.contextmanager
 def simulated() -> Iterator[None]:
-    """Take chance out of the code under test, and the recovery index's empty shards."""
-    shard = _record_id("alice")[0]
+    """Take chance out of the code under test, the recovery index's empty shards, and looks that change nothing."""
+    shards = "".join(sorted({_record_id(principal)[0] for principal in ("alice", "bob")}))
+    pack, unpack = Request.pack, Request.unpack
+
+    def read(packed: bytes) -> Request:
+        form = world.here().me.notes["form"]
+        if not packed.startswith(form):
+            raise ValueError("an unknown form")
+        return unpack(packed.removeprefix(form))
+
     with (
         mock.patch.object(lifecycle_module, "uuid4", world.uuid4),
         mock.patch.object(store_module, "uuid4", world.uuid4),
-        mock.patch.object(store_module, "_SHARDS", shard),
+        mock.patch.object(store_module, "_SHARDS", shards),
+        mock.patch.object(operation_module, "Lock", world.Lock),
+        mock.patch.object(operation_module, "_LOOK_AGAIN", TIMEOUT_MS // 3),
+        mock.patch.object(Request, "pack", lambda request: world.here().me.notes["form"] + pack(request)),
+        mock.patch.object(Request, "unpack", read),
     ):
         yield
 
 
 @cache
-def _request(principal: str, body: bytes) -> Request:
-    return Request(principal, "POST", "/v1/things", "/v1/things", "/dev", {}, "application/json", body)
+def _event(principal: str, body: bytes, wait: int) -> dict[str, Any]:
+    headers = {"Idempotency-Key": KEY, "Content-Type": "application/json", "Prefer": f"wait={wait}"}
+    return {
+        "resource": ROUTE,
+        "path": ROUTE,
+        "httpMethod": "POST",
+        "headers": headers,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "requestContext": {"path": f"/dev{ROUTE}", "authorizer": {"principalId": principal}},
+        "body": body.decode(),
+        "isBase64Encoded": False,
+    }
 
 
 @cache
 def _record_id(principal: str) -> str:
-    return record_id(principal, "POST", "/v1/things", KEY)
+    return record_id(f"id:{principal}", "POST", ROUTE, KEY)
 
 
-def _answer(reply: Callable[[], Any]) -> Answer:
-    try:
-        found = reply()
-    except Problem as problem:
-        return Answer(problem.status, f"{problem.slug}: {problem.detail}".encode())
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-        return Answer(500, f"{type(error).__name__}: {error}".encode())
-    response: StoredResponse = found.response
-    return Answer(response.status, response.body, REPLAYED if found.replayed else {})
+def _keep_router() -> Callable[[], None]:
+    """Powertools keeps the current event in global variables, of which each process has its own."""
+    kept = {name: getattr(BaseRouter, name, None) for name in ("current_event", "lambda_context")}
+
+    def restore() -> None:
+        for name, value in kept.items():
+            setattr(BaseRouter, name, value)
+
+    return restore
 
 
 def _records(where: World) -> Iterable[Item]:
     return [item for item in where.database.tables[RECORDS].items.values() if "status" in item]
+
+
+def _unfinished(where: World, released_too: bool) -> list[Item]:
+    """The records that somebody has to carry on: parked ones are an operator's."""
+    statuses = ("PROCESSING", "RELEASED") if released_too else ("PROCESSING",)
+    return [
+        item
+        for item in _records(where)
+        if item["status"]["S"] in statuses
+        if _lapses(item) < PARKED_UNTIL and not invariants.expired(item, where.now)
+    ]
 
 
 def _lapses(item: Item) -> int:

@@ -43,14 +43,18 @@ class Client:
         layer: how the file names of the code that calls the client end; its outermost function names the call in
             timelines.
         attempts: how often the SDK sends a request before it gives up.
+        reliable: whether no call ever fails.
     """
 
     exceptions = SimpleNamespace(ClientError=ClientError, **dynamodb.ERRORS)
 
-    def __init__(self, world: World, layer: str = "store.py", attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, world: World, layer: str = "store.py", attempts: int = ATTEMPTS, *, reliable: bool = False
+    ) -> None:
         self._world = world
         self._layer = layer
         self._attempts = attempts
+        self._reliable = reliable
 
     def update_item(self, **params: Any) -> Response:
         return self._request("UpdateItem", params)
@@ -91,7 +95,8 @@ class Client:
         world = self._world
         label = self._label(operation)
         for attempt in range(1, self._attempts + 1):
-            action = world.stop_at(Point(label, _faults(operation, params, last=attempt == self._attempts)))
+            faults = () if self._reliable else _faults(operation, params, last=attempt == self._attempts)
+            action = world.stop_at(Point(label, faults))
             if action in (GO, LAG):
                 return self._answer(operation, params, label, lagging=action == LAG)
             if action in (LOST, CUT):

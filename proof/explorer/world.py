@@ -60,13 +60,15 @@ class Point:
         label: what it is about to do.
         faults: what may go wrong with that, besides a crash.
         wakes_at: a sleeper's alarm, epoch milliseconds.
-        private: nothing that others do can make a difference here; only time can.
+        private: nothing that other processes do can make a difference here; only time can.
+        blocked: whether it cannot go on yet.
     """
 
     label: str
     faults: tuple[str, ...] = ()
     wakes_at: int | None = None
     private: bool = False
+    blocked: Callable[[], bool] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,22 @@ class Event:
 
 
 @dataclass
+class Memory:
+    """What the actors of one process share, and die with.
+
+    Args:
+        history: a digest of everything that they have seen, in its order; their code is deterministic, so this is
+            their state.
+        notes: what invariants remember of them.
+    """
+
+    history: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class Actor:
-    """A worker, from its request's arrival to its answer or its death.
+    """A worker, from its request's arrival to its answer or its death; or one of its threads.
 
     Args:
         name: what timelines and schedules call it.
@@ -89,13 +105,13 @@ class Actor:
         may_crash: whether a crash is one of its faults.
         life: milliseconds after which its process ends it, wherever it stands.
         started: when it arrived, epoch milliseconds; None before.
+        memory: its process.
         point: where it stands.
-        history: a digest of everything that it has seen; its code is deterministic, so this is its state.
         minted: how many ids it has made.
         crashed: whether it died.
         answer: what its code returned.
+        error: what a thread's code raised.
         cut_off: whether its latest call of the database was in vain.
-        notes: what invariants remember of it.
     """
 
     name: str
@@ -103,14 +119,18 @@ class Actor:
     skew: int
     may_crash: bool
     life: int = INVOCATION_LIFE_MS
+    memory: Memory = field(default_factory=Memory)
     started: int | None = None
     point: Point | None = None
-    history: int = 0
     minted: int = 0
     crashed: bool = False
     answer: Any = None
+    error: BaseException | None = None
     cut_off: bool = False
-    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return self.memory.notes
 
     @property
     def ended(self) -> bool:
@@ -121,7 +141,7 @@ class Actor:
         return self.point is not None and self.point.wakes_at is not None
 
     def saw(self, *what: Any) -> None:
-        self.history = hash((self.history, *what))
+        self.memory.history = hash((self.memory.history, self.name, *what))
 
 
 @dataclass
@@ -154,6 +174,21 @@ def uuid4() -> UUID:
     return here().uuid()
 
 
+class Lock:
+    """Stands in for `threading.Lock`, of which a greenlet that waits would stop the whole world."""
+
+    def __init__(self) -> None:
+        self._locked = False
+
+    def __enter__(self) -> None:
+        while self._locked:
+            here().stop_at(Point("waits for a lock", blocked=lambda: self._locked))
+        self._locked = True
+
+    def __exit__(self, *_: object) -> None:
+        self._locked = False
+
+
 class World:
     """The actors, the database, the clock and the rest of the world of one schedule.
 
@@ -167,6 +202,7 @@ class World:
         watch: checks each change of the database as it happens.
         answered: checks each answer as it is given.
         finish: runs after the last actor ended, and may spawn more; nothing goes wrong from then on.
+        keep: called as an actor stops; returns what restores its process's global variables as it goes on.
     """
 
     def __init__(
@@ -179,6 +215,7 @@ class World:
         watch: Iterable[Watcher] = (),
         answered: Callable[[World, Actor], None] = lambda _world, _actor: None,
         finish: Callable[[World], Iterator[None]] | None = None,
+        keep: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
         self.database = DynamoDB(tables, lambda: self.now, self._changed)
         self.budget = budget
@@ -192,6 +229,7 @@ class World:
         self._expired = expired
         self._watch = tuple(watch)
         self._answered = answered
+        self._keep = keep
         self._finish = finish(self) if finish else iter(())
         self._finished = False
         self._steering = getcurrent()
@@ -224,8 +262,40 @@ class World:
             self._answered(self, actor)
 
         actor = Actor(name, greenlet(live), skew, may_crash, life, point=Point(ARRIVES))
+        return self._add(actor)
+
+    def fork(self, name: str, code: Callable[[], Any]) -> Actor:
+        """Start a thread of the actor whose code is running; it may go on after that one has answered."""
+
+        def live() -> None:
+            try:
+                actor.answer = code()
+            except Killed:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a thread's end is told to whoever joins it
+                actor.error = error
+            actor.saw("ended", repr(actor.error))
+
+        me = self.me
+        actor = Actor(f"{me.name}/{name}", greenlet(live), me.skew, me.may_crash, me.life, me.memory, me.started)
+        actor.point = Point("begins")
+        return self._add(actor)
+
+    def wait(self, thread: Actor) -> None:
+        """Wait for a thread's end."""
+        if not thread.ended:
+            self.stop_at(Point(f"waits for {thread.name}", blocked=lambda: not thread.ended))
+
+    def join(self, thread: Actor) -> Any:
+        """Wait for a thread; returns what its code did, or raises it."""
+        self.wait(thread)
+        if thread.error is not None:
+            raise thread.error
+        return thread.answer
+
+    def _add(self, actor: Actor) -> Actor:
         actor.greenlet.actor, actor.greenlet.world = actor, self  # type: ignore[attr-defined]  # it takes attributes
-        self.actors[name] = actor
+        self.actors[actor.name] = actor
         return actor
 
     def stop_at(self, point: Point) -> str:
@@ -234,7 +304,9 @@ class World:
         if actor.crashed:
             raise Killed
         actor.point = point
+        restore = self._keep()
         action: str = self._steering.switch()
+        restore()
         actor.saw(point.label, action)
         return action
 
@@ -285,12 +357,12 @@ class World:
         return [Option(END)]
 
     def _options(self) -> list[Option]:
-        living = [actor for actor in self.actors.values() if not actor.ended]
+        living = [actor for actor in self.actors.values() if not actor.ended and not self._waits(actor)]
         if not living:
             return []
         jumps = self._jumps() if self.budget.jumps else []
         for actor in living:
-            if actor.point and actor.point.private:
+            if actor.point and actor.point.private and not self._has_company(actor):
                 return [Option(actor.name), *jumps]
         # Whoever acted last goes on first, sleepers come last.
         living.sort(key=lambda actor: (actor.asleep, actor.name != self._last))
@@ -300,6 +372,14 @@ class World:
         if self.budget.faults or self.budget.jumps:
             found += [Option("expiry", f"{table}/{key[0]}") for table, key in self._expired(self)]
         return found + self._faults(living)
+
+    def _waits(self, actor: Actor) -> bool:
+        return bool(actor.point and actor.point.blocked and actor.point.blocked())
+
+    def _has_company(self, actor: Actor) -> bool:
+        """Whether another thread of its process is alive, which may change what they share."""
+        mates = (mate for mate in self.actors.values() if mate.memory is actor.memory and mate is not actor)
+        return not all(mate.ended for mate in mates)
 
     def _faults(self, living: list[Actor]) -> list[Option]:
         if not self.budget.faults:
@@ -345,7 +425,7 @@ class World:
                 self.now,
                 self.database.digest,
                 # Whatever an actor has seen no longer counts once it ended.
-                *(actor.ended or (actor.history, actor.point) for actor in self.actors.values()),
+                *(actor.ended or (actor.memory.history, actor.point) for actor in self.actors.values()),
                 frozenset(self.facts),
                 self.budget.faults,
                 self.budget.jumps,
@@ -367,8 +447,7 @@ class World:
         if action != GO:
             self.budget.faults -= 1
         if action == CRASH:
-            self.tell("✗ crashes", actor.name)
-            self._kill(actor)
+            self._kill_process(actor, "✗ crashes")
             return
         assert actor.point is not None
         if actor.point.wakes_at is not None:
@@ -376,6 +455,12 @@ class World:
         self._last = actor.name
         actor.started = actor.started or self.now
         actor.greenlet.switch(action) if actor.greenlet else actor.greenlet.switch()
+
+    def _kill_process(self, actor: Actor, why: str) -> None:
+        for mate in list(self.actors.values()):
+            if mate.memory is actor.memory and not mate.ended:
+                self.tell(why, mate.name)
+                self._kill(mate)
 
     def _kill(self, actor: Actor) -> None:
         if actor.ended:
@@ -394,10 +479,9 @@ class World:
             return
         self.now = instant
         self.in_flight = [request for request in self.in_flight if request.until > instant]
-        for actor in self.actors.values():
+        for actor in list(self.actors.values()):
             if actor.started and actor.started + actor.life <= instant and not actor.ended:
-                self.tell("✗ is cut off", actor.name)
-                self._kill(actor)
+                self._kill_process(actor, "✗ is cut off")
 
     def jump_to(self, instant: int) -> None:
         """Let time pass while nobody acts."""

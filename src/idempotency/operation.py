@@ -291,24 +291,23 @@ class Operation:
         self._raised.append(refusal)
         return refusal
 
-    def _known(self, cause: Exception | None = None) -> Record:
+    def _known(self, refusal: Exception | None = None) -> Record:
         """The record, with what this attempt knows of the outcomes of steps besides their results."""
-        return replace(self._record, refused=dict(self._refusals), begun=sorted(self._possibly_done(cause)))
+        return replace(self._record, refused=dict(self._refusals), begun=sorted(self._possibly_done(refusal)))
 
-    def _possibly_done(self, cause: Exception | None = None) -> set[str]:
+    def _possibly_done(self, refusal: Exception | None = None) -> set[str]:
         """The steps that somebody may have done, though their results are not known.
 
         Args:
-            cause: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
+            refusal: the exception that is the operation's final refusal, and so the outcome of the step that raised it.
         """
-        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, cause)}
+        here = {name for name, step in self._steps.items() if self._may_be_done(name, step, refusal)}
         return here | {name for name in self._record.begun if name not in self._results}
 
-    def _may_be_done(self, name: str, step: _Step, cause: Exception | None) -> bool:
+    def _may_be_done(self, name: str, step: _Step, refusal: Exception | None) -> bool:
         if name in self._results or name in self._record.refused or step.rows or self._record.failure is not None:
             return False
-        # What cannot be kept is no refusal: the call has come to its end.
-        refused_here = step.error is not None and step.error is cause and not isinstance(cause, NotStorable)
+        refused_here = step.error is not None and step.error is refusal
         return self._record.cut_off > 0 or (step.open and not refused_here)
 
     def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> None:
@@ -393,7 +392,7 @@ class Attempt(Operation):
         Raises:
             Retry: if an undo fails, or time runs out.
         """
-        possibly_done = self._possibly_done(verdict.cause)
+        possibly_done = self._possibly_done(verdict.refusal)
         undos = {
             name: undo
             for name, step in self._steps.items()
@@ -402,14 +401,14 @@ class Attempt(Operation):
         if not undos and not self.failed:
             return verdict.response
         if not self.failed:
-            self._record = self._store.fail(self._known(verdict.cause), verdict.response.shortened())
+            self._record = self._store.fail(self._known(verdict.refusal), verdict.response.shortened())
         for name, undo in reversed(undos.items()):
             self._undo(name, undo, self._steps[name].rows)
         return self.failure
 
     def doubts(self, verdict: Verdict) -> list[str]:
         """What an operator should look at when the operation ends like this: effects that may be left behind."""
-        possibly_done, unreached = self._possibly_done(verdict.cause), self._unreached()
+        possibly_done, unreached = self._possibly_done(verdict.refusal), self._unreached()
         if not self.failed and verdict.end is not End.FAIL:
             left = sorted(possibly_done.union(unreached))
             return [f"step {name!r} may have been done, but is no part of what was completed" for name in left]

@@ -213,6 +213,15 @@ class Verdict:
     cause: Exception | None = None
     unkept: Response[Any] | None = None
 
+    @property
+    def refusal(self) -> Exception | None:
+        """The exception by which a step said that it was not done; None if it left that open.
+
+        A 500 that the policy keeps says nothing of the step; and what cannot be kept was done.
+        """
+        final = self.response.status < 500 and not isinstance(self.cause, NotStorable)
+        return self.cause if final else None
+
     @classmethod
     def unsettled(cls, error: Exception, verdict: "Verdict") -> Self:
         """The end of an attempt that could not be settled, whatever its response would have been."""
