@@ -98,7 +98,7 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
     _watch_knowledge(world, after)
     if _text(after, "status") == "PROCESSING":
         actor.notes["lease"] = int(_text(after, "lease_until"))
-    actor.notes["wrote"] = world.database.usage.calls.total()
+    actor.notes["wrote"] = world.database.calls
     if before is not None and not expired(before, world.now):
         _watch_life(world, actor, before, after)
     if _text(after, "status") == "COMPLETED":
@@ -113,8 +113,9 @@ def _watch_knowledge(world: World, after: Item) -> None:
     kept, begun = _members(after, "steps"), {name["S"] for name in _text(after, "begun", ())}
     operation_id = _text(after, "operation_id")
     for number, fact in enumerate(world.facts):
-        if isinstance(fact, Standing) and fact.operation_id == operation_id and fact.step in {*kept, *begun}:
-            world.facts[number] = replace(fact, known=True, kept=fact.step in kept)
+        if isinstance(fact, Standing) and fact.operation_id == operation_id and not fact.kept:
+            known, has_result = fact.known or fact.step in begun, fact.step in kept
+            world.facts[number] = replace(fact, known=known or has_result, kept=has_result)
 
 
 def _watch_claim(world: World, actor: Actor, before: Item | None, after: Item) -> None:
@@ -150,7 +151,7 @@ def watch_row(world: World, actor: Actor, change: Change) -> None:
     record = next((item for item in records if _text(item, "operation_id") == written_by), None)
     if record is None or _text(record, "owner") not in actor.notes.get("owned", ()):
         world.violate(2, f"{actor.name} changed a business row without owning the key")
-    elif actor.notes.get("wrote") != world.database.usage.calls.total():
+    elif actor.notes.get("wrote") != world.database.calls:
         world.violate(2, f"{actor.name} changed a business row apart from the record")
     if before is not None and after is not None:
         world.violate(6 if _text(before, "operation_id") != written_by else 1, f"{actor.name} replaced a business row")

@@ -67,7 +67,9 @@ def live_lease_is_taken(patch: pytest.MonkeyPatch) -> None:
 
 
 def late_owner_is_overlooked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(store, "_AS_SEEN", "#status = :seen_status OR #owner = :seen_owner OR lease_until = :seen_lease_until")
+    patch.setattr(
+        store, "_AS_SEEN", "#status = :seen_status OR #owner = :seen_owner OR lease_until = :seen_lease_until"
+    )
 
 
 def replacement_is_replaced(patch: pytest.MonkeyPatch) -> None:
@@ -196,7 +198,7 @@ def operator_is_told_afterwards(patch: pytest.MonkeyPatch) -> None:
     def complete(self: Lifecycle, *args: Any) -> Reply:
         reply = original(self, *args)
         for doubts, record in told:
-            tell(self._telemetry, doubts, record)
+            tell(self._telemetry, doubts, record)  # type: ignore[arg-type]  # it stands in for the real one
         return reply
 
     told: list[tuple[Any, Record]] = []
@@ -237,7 +239,7 @@ def possibly_done_steps_are_not_undone(patch: pytest.MonkeyPatch) -> None:
 def undo_without_a_result_does_nothing(patch: pytest.MonkeyPatch) -> None:
     def undo_of(self: _Step, result: str | None) -> Any:
         found = original(self, result)
-        return found and result is None and (lambda: None) or found
+        return (lambda: None) if found and result is None else found
 
     original = _Step.undo_of
     patch.setattr(_Step, "undo_of", undo_of)
