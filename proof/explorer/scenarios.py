@@ -123,7 +123,7 @@ class Service:
             WITH_RESULT: lambda _: self._unmake(name),
             BLINDLY: lambda: self._unmake(name),
         }
-        made: str = self.operation.step(name, make, undos.get(undo))
+        made: str = self.operation.step(name, make, undos.get(undo))  # either form
         self.taken.add(name)
         return made
 

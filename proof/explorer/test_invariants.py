@@ -198,7 +198,7 @@ def operator_is_told_afterwards(patch: pytest.MonkeyPatch) -> None:
     def complete(self: Lifecycle, *args: Any) -> Reply:
         reply = original(self, *args)
         for doubts, record in told:
-            tell(self._telemetry, doubts, record)  # type: ignore[arg-type]  # it stands in for the real one
+            tell(self._telemetry, doubts, record)  # type: ignore[arg-type] # the simulated one
         return reply
 
     told: list[tuple[Any, Record]] = []
@@ -239,7 +239,7 @@ def possibly_done_steps_are_not_undone(patch: pytest.MonkeyPatch) -> None:
 def undo_without_a_result_does_nothing(patch: pytest.MonkeyPatch) -> None:
     def undo_of(self: _Step, result: str | None) -> Any:
         found = original(self, result)
-        return (lambda: None) if found and result is None else found
+        return (lambda: None) if found is not None and result is None else found
 
     original = _Step.undo_of
     patch.setattr(_Step, "undo_of", undo_of)
