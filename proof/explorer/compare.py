@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 from proof.explorer import peers, scenarios
@@ -22,6 +23,9 @@ from tools.setup import ROOT
 PAGE = ROOT / "docs" / "proof.md"
 BUDGETS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 1))
 MOST = 6_000
+ANY_FAULT = ("two workers", "two principals", "two workers and two steps", "rollout of another body")
+ANY_CODE = ("undone blindly", "falls back", "refused between steps", "steps at once, waited for")
+"""Scenarios in which the database always answers, which leaves room for what other services answer."""
 INVARIANTS = {
     1: "one result for all",
     2: "who lost the lease changes nothing",
@@ -30,6 +34,8 @@ INVARIANTS = {
     5: "own lost write recognised",
     6: "nothing shared",
     7: "never unprotected",
+    8: "nothing left behind in silence",
+    9: "a deployment changes no answer",
 }
 
 
@@ -85,8 +91,9 @@ def main() -> int:
             _peer(f"idemkit {version('idemkit')}", IDEMKIT),
         ]
     with scenarios.simulated():
-        chosen = ("two workers", "two principals", "two workers and two steps")
-        columns.append(explore("Provision Once", {}, *(scenarios.SCENARIOS[name].within for name in chosen)))
+        worlds = [scenarios.SCENARIOS[name].within for name in ANY_FAULT]
+        deep = [partial(scenarios.SCENARIOS[name].within, reliable=True) for name in ANY_CODE]
+        columns.append(explore("Provision Once", {}, *worlds, *deep))
     PAGE.write_text(_page(columns))
     print(f"written: {PAGE.relative_to(ROOT)}")
     return 1 if columns[-1].found else 0
@@ -99,7 +106,10 @@ def _peer(title: str, peer: Peer) -> Column:
     def two(faults: int, jumps: int) -> PeerScenario:
         return PeerScenario(peer, ("alice", "bob"), faults, jumps)
 
-    return explore(title, peer.not_promised, one, two)
+    def rollout(faults: int, jumps: int) -> PeerScenario:
+        return PeerScenario(peer, ("alice", "alice"), faults, jumps, rollout=True)
+
+    return explore(title, peer.not_promised, one, two, rollout)
 
 
 def _budget(faults: int, jumps: int) -> str:
@@ -133,14 +143,26 @@ def _details(column: Column) -> str:
 
 PREFACE = """# Proof
 
-`proof/explorer/` runs the project's real lifecycle, steps and store in a simulated world, along every schedule. A
+`proof/explorer/` runs the project's real door, lifecycle, steps and store in a simulated world, along every schedule. A
 world has workers with one key, DynamoDB as it is documented (`test_conformance.py` holds the model against DynamoDB
 Local, call by call), the SDK's retries, another service and the clock. Each call, each clock reading and each sleep is
 a point at which any other worker may go on, and where the worker may crash; its answer may be lost, and the SDK sends
 the request again; the request may land late, up to a minute after the SDK has given it up; DynamoDB may be out of
 reach, throttle or hold the item in a transaction; the lease may end; the record may expire and be deleted, late as
 DynamoDB does it; an index may show what was. After each schedule one undisturbed retry must finish the operation, and
-the next one replay it. The seven invariants are the rows of the table below.
+the next one replay it. The nine invariants are the rows of the table below.
+
+Business code comes in every kind there: it is refused, falls back, looks at the world between its steps, goes on after
+an error, has steps in several threads, makes results that cannot be kept. A service that it calls may do what it is
+asked and not answer, and refuse for good the next time. Each effect is accounted for as it stands in the service: when
+its operation has failed, or succeeded by another way, it has been undone, or an operator was told before the answer
+became final. Two versions of the code run over one table, as in a canary deployment and after a rollback: with a step
+more, in another order, under another name, with another body, without the route, unable to read what the other stored.
+
+Three things are beyond it, and beyond the promise. A process that outlives its timeout may act after its operation has
+ended: Lambda ends it. A thread that its code does not wait for may not be reached again in a later attempt: the
+operation is then parked, and says so. And of a step that only the other version has, cut off between its effect and its
+checkpoint, nobody knows.
 
     make prove        runs all of this, with every third mutant, and sums it up: 15 minutes
     make test-proof   a bounded part of it, and that each invariant can fail: broken lifecycles are caught

@@ -3,15 +3,13 @@
 One call is one atomic change. Time is what the caller says it is, index lag and late TTL deletion are explicit, so that
 a scheduler can choose them. `test_conformance.py` checks the model against DynamoDB Local.
 
-Sources: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/ and, for capacity,
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
+Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -28,8 +26,6 @@ ITEM_LIMIT_BYTES = 400 * 1024
 TRANSACTION_LIMIT_BYTES = 4 * 1024 * 1024
 TRANSACTION_LIMIT_ACTIONS = 100
 TOKEN_LIFE_MS = 10 * 60 * 1000
-WRITE_UNIT_BYTES = 1024
-READ_UNIT_BYTES = 4096
 
 
 class Refused(Exception):
@@ -116,15 +112,6 @@ class ConditionFailed(Exception):
         self.item = item
 
 
-@dataclass
-class Usage:
-    """What has been used so far: calls by operation, and capacity units by table or index name."""
-
-    calls: Counter[str] = field(default_factory=Counter)
-    write_units: Counter[str] = field(default_factory=Counter)
-    read_units: Counter[str] = field(default_factory=Counter)
-
-
 class DynamoDB:
     """The service: `call` carries out one API operation, atomically.
 
@@ -145,7 +132,7 @@ class DynamoDB:
         self.changed = changed
         # Of all items, in any order; kept up with each change, as a search compares many states.
         self.digest = 0
-        self.usage = Usage()
+        self.calls = 0
         self.tokens: dict[str, tuple[int, Any]] = {}
 
     def call(self, operation: str, params: Params, *, lagging: bool = False) -> Response:
@@ -159,7 +146,7 @@ class DynamoDB:
         Raises:
             Refused: DynamoDB would answer with an error.
         """
-        self.usage.calls[operation] += 1
+        self.calls += 1
         try:
             if operation == "Query":
                 return self._query(params, lagging)
@@ -186,12 +173,10 @@ class DynamoDB:
         try:
             change = plan(params)
         except ConditionFailed as failed:
-            self.usage.write_units[params["TableName"]] += _write_units(failed.item)
             shown = failed.item if params.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else None
             extra = {"Item": shown} if shown else {}
             raise Refused("ConditionalCheckFailedException", "The conditional request failed", **extra) from None
         self._store(change)
-        self._charge(change, 1)
         attributes = _returned(change, params.get("ReturnValues", "NONE"))
         return {"Attributes": attributes} if attributes else {}
 
@@ -270,21 +255,6 @@ class DynamoDB:
             digests[change.key] = new
             self.changed(change)
 
-    def _charge(self, change: Change, factor: int) -> None:
-        units = max(_write_units(change.before), _write_units(change.after))
-        self.usage.write_units[change.table] += factor * units
-        for name, index in self.tables[change.table].indexes.items():
-            self.usage.write_units[f"{change.table}/{name}"] += factor * self._index_units(change, index)
-
-    def _index_units(self, change: Change, index: Index) -> int:
-        before = self._projected(change.before, change.table, index)
-        after = self._projected(change.after, change.table, index)
-        if before == after:
-            return 0
-        if before and after and all(before.get(name) == after.get(name) for name in index.names):
-            return max(_write_units(before), _write_units(after))
-        return (_write_units(before) if before else 0) + (_write_units(after) if after else 0)
-
     def _projected(self, item: Item | None, table: str, index: Index) -> Item | None:
         """The index entry of an item, or None if it has none (a sparse index)."""
         if item is None or any(name not in item for name in index.names):
@@ -305,14 +275,11 @@ class DynamoDB:
             raise Invalid("Member must have length less than or equal to 100")
         changes, reasons = self._plan_all(actions)
         if any(reason["Code"] != "None" for reason in reasons):
-            for kind, action in actions:
-                self.usage.write_units[action["TableName"]] += 2 * _write_units(self._current(kind, action))
             codes = ", ".join(reason["Code"] for reason in reasons)
             message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
             raise Refused("TransactionCanceledException", message, CancellationReasons=reasons)
         for change in changes:
             self._store(change)
-            self._charge(change, 2)
         if token:
             self.tokens[token] = (self.now() + TOKEN_LIFE_MS, _without_token(params))
         return {}
@@ -354,9 +321,6 @@ class DynamoDB:
         table = self._table(action)
         return table.key_of(action["Item"]) if kind == "Put" else _exact_key(table, action["Key"])
 
-    def _current(self, kind: str, action: Params) -> Item | None:
-        return self._table(action).items.get(self._key(kind, action))
-
     def _batch_write_item(self, params: Params) -> Response:
         requests = [
             ("Put" if "PutRequest" in request else "Delete", {"TableName": name, **next(iter(request.values()))})
@@ -371,7 +335,6 @@ class DynamoDB:
         changes = [(self._plan_put if kind == "Put" else self._plan_delete)(request) for kind, request in requests]
         for change in changes:
             self._store(change)
-            self._charge(change, 1)
         return {"UnprocessedItems": {}}
 
     # Reads
@@ -379,7 +342,6 @@ class DynamoDB:
     def _get_item(self, params: Params) -> Response:
         table = self._table(params)
         item = table.items.get(_exact_key(table, params["Key"]))
-        self._charge_read(params["TableName"], [item], params)
         return {"Item": _projection(params)(item)} if item else {}
 
     def _batch_get_item(self, params: Params) -> Response:
@@ -391,8 +353,6 @@ class DynamoDB:
             if len(set(keys)) < len(keys):
                 raise Invalid("Provided list of item keys contains duplicates")
             found = [table.items.get(key) for key in keys]
-            for item in found:
-                self._charge_read(name, [item], request)
             responses[name] = [_projection(request)(item) for item in found if item]
         return {"Responses": responses, "UnprocessedKeys": {}}
 
@@ -414,7 +374,6 @@ class DynamoDB:
         limit = params.get("Limit")
         more = limit is not None and len(page) >= limit
         page = page[:limit]
-        self._charge_read(params["TableName"], page, params)
         kept = [item for item in page if chosen is None or chosen.holds(item, values)]
         response: Response = {"Items": [expressions.project(item, shown.paths) if shown else item for item in kept]}
         response |= {"Count": len(kept), "ScannedCount": len(page)}
@@ -443,13 +402,6 @@ class DynamoDB:
         if "IndexName" in params:
             names |= {*table.indexes[params["IndexName"]].names}
         return {name: item[name] for name in names}
-
-    def _charge_read(self, name: str, items: Sequence[Item | None], params: Params) -> None:
-        size = sum(_item_size(item) for item in items if item)
-        units = max(1, math.ceil(size / READ_UNIT_BYTES))
-        charged = f"{name}/{params['IndexName']}" if "IndexName" in params else name
-        # In half units, so that counts stay whole numbers: an eventually consistent read costs half.
-        self.usage.read_units[charged] += units * (2 if params.get("ConsistentRead") else 1)
 
     def _table(self, params: Params) -> Table:
         try:
@@ -560,10 +512,6 @@ def _after(table: Table, page: list[Item], start: Item | None) -> list[Item]:
     wanted = table.key_of(start)
     positions = [position for position, item in enumerate(page) if table.key_of(item) == wanted]
     return page[positions[0] + 1 :] if positions else page
-
-
-def _write_units(item: Item | None) -> int:
-    return max(1, math.ceil(_item_size(item) / WRITE_UNIT_BYTES)) if item else 1
 
 
 def _item_size(item: Item) -> int:

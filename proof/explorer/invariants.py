@@ -70,11 +70,10 @@ class Commit:
         taken: the steps on the way that the business code took to it.
     """
 
-    record: str
     operation_id: str
     status: int
     body: bytes
-    taken: frozenset[str] = frozenset()
+    taken: frozenset[str]
 
     @property
     def failed(self) -> bool:
@@ -98,13 +97,13 @@ def watch_record(world: World, actor: Actor, change: Change) -> None:
     _watch_knowledge(world, after)
     if _text(after, "status") == "PROCESSING":
         actor.notes["lease"] = int(_text(after, "lease_until"))
-    actor.notes["wrote"] = world.database.usage.calls.total()
+    actor.notes["wrote"] = world.database.calls
     if before is not None and not expired(before, world.now):
         _watch_life(world, actor, before, after)
     if _text(after, "status") == "COMPLETED":
         operation_id = _text(after, "operation_id")
         taken = frozenset(actor.notes.get("taken", {}).get(operation_id, ()))
-        commit = Commit(change.key[0], operation_id, *stored(world, change.key[0]), taken)
+        commit = Commit(operation_id, *stored(world, change.key[0]), taken)
         world.facts.append(commit)
         _watch_left_behind(world, commit)
 
@@ -113,8 +112,9 @@ def _watch_knowledge(world: World, after: Item) -> None:
     kept, begun = _members(after, "steps"), {name["S"] for name in _text(after, "begun", ())}
     operation_id = _text(after, "operation_id")
     for number, fact in enumerate(world.facts):
-        if isinstance(fact, Standing) and fact.operation_id == operation_id and fact.step in {*kept, *begun}:
-            world.facts[number] = replace(fact, known=True, kept=fact.step in kept)
+        if isinstance(fact, Standing) and fact.operation_id == operation_id and not fact.kept:
+            known, has_result = fact.known or fact.step in begun, fact.step in kept
+            world.facts[number] = replace(fact, known=known or has_result, kept=has_result)
 
 
 def _watch_claim(world: World, actor: Actor, before: Item | None, after: Item) -> None:
@@ -150,7 +150,7 @@ def watch_row(world: World, actor: Actor, change: Change) -> None:
     record = next((item for item in records if _text(item, "operation_id") == written_by), None)
     if record is None or _text(record, "owner") not in actor.notes.get("owned", ()):
         world.violate(2, f"{actor.name} changed a business row without owning the key")
-    elif actor.notes.get("wrote") != world.database.usage.calls.total():
+    elif actor.notes.get("wrote") != world.database.calls:
         world.violate(2, f"{actor.name} changed a business row apart from the record")
     if before is not None and after is not None:
         world.violate(6 if _text(before, "operation_id") != written_by else 1, f"{actor.name} replaced a business row")
@@ -160,8 +160,7 @@ def watch_effect(world: World, actor: Actor, effect: Effect, *, undoable: bool) 
     """Check a call of another service: 3 (same key, never after its checkpoint), 7 (never unprotected), 8 (the end)."""
     _watch_call(world, actor, effect)
     overdue = world.now > actor.notes.get("lease", world.now)
-    before = _standing(world, effect.operation_id, effect.step)
-    _fall(world, effect)
+    before = _take_down(world, effect.operation_id, effect.step)
     overdue &= all(fact.overdue for fact in before)
     known = effect.step not in actor.notes.get("unshared", ()) or any(fact.known for fact in before)
     world.facts.append(Standing(effect.operation_id, effect.step, undoable, overdue, known))
@@ -173,7 +172,7 @@ def watch_effect(world: World, actor: Actor, effect: Effect, *, undoable: bool) 
 def watch_undo(world: World, actor: Actor, undo: Effect, step: str) -> None:
     """Check a call of another service that undoes a step: 3, 7."""
     _watch_call(world, actor, undo)
-    _fall(world, Effect(undo.operation_id, step, undo.key))
+    _take_down(world, undo.operation_id, step)
 
 
 def _left_behind(world: World, commit: Commit) -> set[str]:
@@ -202,23 +201,24 @@ def _watch_left_behind(world: World, commit: Commit) -> None:
         world.violate(8, f"the operation ended with {commit.status}, and {step!r} is left behind in silence")
     if commit.failed:
         return
-    happened = {fact.step for fact in world.facts if isinstance(fact, Effect)}
-    for step in sorted(commit.taken & happened):
-        if not _standing(world, commit.operation_id, step):
-            world.violate(8, f"the operation succeeded, and {step!r} is undone")
+    happened, standing = (
+        {fact.step for fact in world.facts if isinstance(fact, kind) and fact.operation_id == commit.operation_id}
+        for kind in (Effect, Standing)
+    )
+    for step in sorted(commit.taken & happened - standing):
+        world.violate(8, f"the operation succeeded, and {step!r} is undone")
 
 
-def _standing(world: World, operation_id: str, step: str) -> list[Standing]:
-    return [
+def _take_down(world: World, operation_id: str, step: str) -> list[Standing]:
+    """Remove what stands of a step, and return it."""
+    found = [
         fact
         for fact in world.facts
         if isinstance(fact, Standing) and (fact.operation_id, fact.step) == (operation_id, step)
     ]
-
-
-def _fall(world: World, effect: Effect) -> None:
-    for fact in _standing(world, effect.operation_id, effect.step):
+    for fact in found:
         world.facts.remove(fact)
+    return found
 
 
 def _watch_call(world: World, actor: Actor, effect: Effect) -> None:

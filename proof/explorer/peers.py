@@ -54,7 +54,9 @@ class ServiceFailed(Exception):
 
 
 def business(world: World, principal: str) -> bytes:
-    """The operation: one call of another service. Who ran it is part of the answer."""
+    """The operation: one call of another service. Who ran it is part of the answer; a newer version refuses it."""
+    if world.me.notes["newer"]:
+        raise ServiceFailed
     action = world.stop_at(Point("calls the service", (FAILED, TIMED_OUT)))
     if action == FAILED:
         world.tell("service ⚡ refused")
@@ -197,10 +199,12 @@ def _number(item: Item, name: str) -> float:
 
 POWERTOOLS_NOTES = {
     3: "It has no steps and derives no downstream keys.",
+    8: "It has no steps, and so undoes none.",
 }
 IDEMKIT_NOTES = {
     1: "Its README says that code runs twice if the completion's write is lost, or a handler outlives its lease.",
     3: "Its README: one side effect a handler; it is no workflow engine.",
+    8: "Its README: one side effect a handler; it undoes none.",
 }
 POWERTOOLS = Peer(
     name="Powertools for AWS Lambda",
@@ -226,12 +230,21 @@ IDEMKIT = Peer(
 
 @dataclass(frozen=True)
 class PeerScenario:
-    """Two requests with one key, by one principal or by two."""
+    """Two requests with one key, by one principal or by two.
+
+    Args:
+        peer: the library.
+        principals: who sends the requests.
+        faults: faults in one schedule.
+        jumps: jumps of time in one schedule.
+        rollout: whether all but the first request meet a newer version, whose business code refuses them.
+    """
 
     peer: Peer
     principals: tuple[str, str] = ("alice", "alice")
     faults: int = 2
     jumps: int = 1
+    rollout: bool = False
 
     def __call__(self) -> World:
         """Build the world, with all its actors about to start."""
@@ -241,6 +254,7 @@ class PeerScenario:
 class _Trial:
     def __init__(self, scenario: PeerScenario) -> None:
         self.peer = scenario.peer
+        self.rollout = scenario.rollout
         self.principals = dict.fromkeys(scenario.principals)
         self.world = World(
             {TABLE: Table(self.peer.key)},
@@ -256,6 +270,7 @@ class _Trial:
     def _request(self, name: str, principal: str) -> Actor:
         actor = self.world.spawn(name, lambda: self.peer.request(self.world, principal), life=self.peer.life)
         actor.notes["principal"] = principal
+        actor.notes["newer"] = self.rollout and name != "A"
         return actor
 
     def _watch_change(self, world: World, actor: Actor, change: Change) -> None:
@@ -309,11 +324,18 @@ class _Trial:
         ]
         world.jump_to(max([world.now, *(end + 1 for end in ends if end is not None)]))
         for principal in self.principals:
+            completed = any(
+                not self.peer.running(item) and self.peer.expires_at(item) > world.now
+                for item in world.database.tables[TABLE].items.values()
+            )
             retry = self._request(f"{principal}'s retry", principal)
             yield
             replay = self._request(f"{principal}'s replay", principal)
             yield
-            if retry.answer.status != 201:
+            if self.rollout:
+                if completed and not retry.answer.replayed:
+                    world.violate(9, f"a retry that meets a newer version is answered {retry.answer}")
+            elif retry.answer.status != 201:
                 world.violate(4, f"a retry after the lease's end is answered {retry.answer}")
             elif not replay.answer.replayed:
                 world.violate(1, "a completed operation ran again")

@@ -13,25 +13,28 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from typing import Any
 
 from proof.explorer.explorer import Report, exhaust, explain, sample
-from proof.explorer.scenarios import SCENARIOS, simulated
+from proof.explorer.scenarios import REFUSED, SCENARIOS, Scenario, simulated
 
 SEED = 2026
-FAULTS, JUMPS = 6, 4
+RANDOM: dict[str, Any] = {"faults": 6, "jumps": 4}
 """What may go wrong in one random schedule."""
+DEEP: dict[str, Any] = {"faults": 3, "jumps": 2, "reliable": True}
+"""What may go wrong beside a database that always answers, which leaves room for the services' own answers."""
 
 
-def explore(name: str, most: int) -> tuple[Report, list[str]]:
+def explore(scenario: Scenario, most: int) -> tuple[Report, list[str]]:
     """Search a scenario depth first; returns what was covered, and each violation explained."""
     with simulated():
-        report = exhaust(SCENARIOS[name], most=None if SCENARIOS[name].whole else most)
-        return report, [explain(SCENARIOS[name], failure) for failure in report.failures]
+        report = exhaust(scenario, most=None if scenario.whole else most)
+        return report, [explain(scenario, failure) for failure in report.failures]
 
 
-def wander(name: str, schedules: int) -> tuple[Report, list[str]]:
+def wander(scenario: Scenario, schedules: int) -> tuple[Report, list[str]]:
     """Try random schedules with more faults than can be searched in full."""
-    scenario = SCENARIOS[name].within(FAULTS, JUMPS)
     with simulated():
         report = sample(scenario, seed=SEED, schedules=schedules)
         return report, [explain(scenario, failure) for failure in report.failures]
@@ -45,7 +48,7 @@ def main() -> int:
     started = time.monotonic()
     total, states, broken = 0, 0, 0
     for title, (report, stories) in _searches(arguments.most, arguments.random):
-        print(f"{title:<52} {report}", flush=True)
+        print(f"{title:<76} {report}", flush=True)
         for story in stories:
             print(f"\n{story}\n", flush=True)
         total += report.schedules
@@ -61,9 +64,11 @@ def _searches(most: int, schedules: int) -> Iterator[tuple[str, tuple[Report, li
         searches: dict[Future[tuple[Report, list[str]]], str] = {}
         for name, scenario in SCENARIOS.items():
             budget = f"≤ {scenario.faults} faults, ≤ {scenario.jumps} jumps"
-            searches[pool.submit(explore, name, most)] = f"{name}, {budget}"
-        for name in SCENARIOS:
-            searches[pool.submit(wander, name, schedules)] = f"{name}, random (seed {SEED})"
+            searches[pool.submit(explore, scenario, most)] = f"{name}, {budget}"
+            if REFUSED in scenario.answers:
+                deep = replace(scenario, **DEEP)
+                searches[pool.submit(explore, deep, most)] = f"{name}, ≤ {deep.faults} faults beside the database's"
+            searches[pool.submit(wander, replace(scenario, **RANDOM), schedules)] = f"{name}, random (seed {SEED})"
         for search in as_completed(searches):
             yield searches[search], search.result()
 
