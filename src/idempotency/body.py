@@ -41,7 +41,7 @@ _KEYWORDS: dict[str, frozenset[str]] = {
 }
 
 _UNIONS = (Union, UnionType)
-# RFC 3986, section 3.5, beside what `quote` always leaves as it is.
+# RFC 3986, section 3.5, besides what `quote` always leaves as it is.
 _IN_FRAGMENTS = "!$&'()*+,;=:@/?"
 
 _MOST_ERRORS = 20
@@ -101,7 +101,7 @@ class Body:
             _validator(cls)(value)  # type: ignore[arg-type] # mypy takes the __hash__ of instances for the class's
         except fastjsonschema.JsonSchemaValuesException as invalid:
             raise _problem(value, invalid.errors) from invalid
-        body: Self = _constructor(cls)(value)  # type: ignore[arg-type] # likewise
+        body: Self = _constructor(cls)(value)  # type: ignore[arg-type] # as above
         return body
 
 
@@ -203,7 +203,7 @@ def _reader(hint: Any) -> Callable[[Any], Any] | None:
     if origin is dict and (member := _reader(of[1])):
         return lambda value: {name: member(each) for name, each in value.items()}
     if isinstance(hint, type) and issubclass(hint, Body):
-        return _constructor(hint)  # type: ignore[arg-type] # likewise
+        return _constructor(hint)  # type: ignore[arg-type] # as above
     return None
 
 

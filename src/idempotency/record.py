@@ -35,8 +35,8 @@ class Record:
         fingerprint: what the request is compared by.
         operation_id: UUID of the operation, the same for all its attempts.
         steps: step name → its result as JSON text; gone once the operation is completed.
-        refused: step name → its refusal as JSON text; gone likewise.
-        begun: steps that may have been done, though no attempt saw their results; gone likewise.
+        refused: step name → its refusal as JSON text; gone once the operation is completed, too.
+        begun: steps that may have been done, though no attempt saw their results; gone then, too.
         releases: how many attempts ended by releasing the operation.
         request: what recovery needs to run the request again, compressed.
         failure: the stored response of an operation whose steps are being undone.
