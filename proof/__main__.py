@@ -34,7 +34,7 @@ class Part:
 
 
 PARTS = (
-    Part("every schedule of the explorer", ("proof.explorer.prove", "--most", "10000", "--random", "1000")),
+    Part("every schedule of the explorer", ("proof.explorer.prove", "--most", "6000", "--random", "500")),
     Part("the peers under the explorer", ("proof.explorer.compare",), "peers"),
     Part("the explorer's DynamoDB, call by call", ("pytest", "-q", "proof/explorer/test_conformance.py")),
     Part("random walks next to a model", ("pytest", "-q", "proof/stateful")),

@@ -460,7 +460,7 @@ UNREACHED = r"before it reached (dns|page|landing page|name)"
 SCENARIOS: dict[str, Scenario] = {
     "alone": Scenario(server, {"A": {}}, faults=3, whole=True),
     "two workers": Scenario(server, whole=True),
-    "two workers and a business row": Scenario(row, whole=True),
+    "two workers and a business row": Scenario(row),
     "two workers and two steps": Scenario(campaign),
     "two workers, large body": Scenario(large),
     "two workers, undone": Scenario(doomed),
