@@ -134,6 +134,27 @@ class Unavailable(Retry):
     """DynamoDB cannot be reached, or refuses for now."""
 
 
+class OutOfTime(Retry):
+    """Too little of the attempt's time is left for the next step."""
+
+
+class Waiting(Retry):
+    """What an operation waits for has not come yet.
+
+    Args:
+        detail: what it is.
+        pause: seconds until the next look.
+    """
+
+    def __init__(self, detail: str, pause: int) -> None:
+        super().__init__(detail, pause)
+        self.pause = pause
+
+
+class WaitOver(Retry):
+    """What an operation waits for has not come in time: that is for an operator to see."""
+
+
 class StepError(Exception):
     """A step is declared wrongly: a mistake in the code, not in the request."""
 

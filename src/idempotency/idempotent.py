@@ -21,8 +21,10 @@ from idempotency.errors import NotStorable, Problem, Retry, as_problem
 from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
+from idempotency.prefer import Preferences
+from idempotency.progress import status
 from idempotency.record import Record
-from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key
+from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key, principal
 from idempotency.response import Verdict
 from idempotency.telemetry import Outcome, Telemetry
 
@@ -32,7 +34,7 @@ Result = Response[Any] | Mapping[str, Any] | list[Any] | tuple[Mapping[str, Any]
 """What a route may return; like Powertools, JSON alone is a 200."""
 Route = Callable[P, Response[Any]]
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+_RECORD_ID = re.compile(r"[0-9a-f]{64}:\d{1,4}", re.ASCII)
 
 
 class DeclarationError(TypeError):
@@ -68,7 +70,7 @@ class Resumed(StoredEvent):
 class Idempotent:
     """Makes routes run once for each Idempotency-Key; also answers every error of the application as a problem.
 
-        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry))
+        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry, sqs))
 
         @app.post("/v1/servers/provision")
         @idempotent(Policy(recoverable=True))
@@ -169,6 +171,23 @@ class Idempotent:
             )
         return event.outcome
 
+    def status(self, id_: str) -> Response[Any]:
+        """Show the client of the current request how far one of its operations has come: 1 read.
+
+        For the application's own ``GET /v1/operations/{id}``, where a 202 leads.
+
+        Args:
+            id_: the record's id, as the client sent it.
+
+        Raises:
+            NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
+        """
+        who, now = principal(self._app.current_event), self.lifecycle.clock.now()  # type: ignore[arg-type]
+        record = self.lifecycle.store.get(id_) if _RECORD_ID.fullmatch(id_) else None
+        if record is None or record.expired(now) or not who or record.principal != who:
+            raise NotFoundError(f"There is no operation {id_}.")
+        return status(record, now).response()
+
     def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer a REST API proxy event by the route that the gateway matched, whatever its path looks like."""
         return self._app.resolve({**event, "path": matched_path(event)}, context)
@@ -187,11 +206,12 @@ class Idempotent:
                     result = run(read(), attempt)
                 return Verdict.of(_as_response(result), policy, self._app._serializer)
 
-            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer)
+            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer, held=not stored)
 
         if stored:
             self._resume(stored, invocation(lambda: _read_again(body_class, request, policy)))
             return Response(HTTPStatus.NO_CONTENT)  # for nobody: recovery looks at the event
+        preferences = Preferences.of(header_values(event, "prefer"))
         try:
             key = self._key(event, policy)
             body = _read_body(body_class, request, policy)
@@ -199,10 +219,12 @@ class Idempotent:
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
-            preferred = _preferred_wait(event)
-            wait = policy.wait_by_default if preferred is None else preferred
-            reply = self.lifecycle.run(invocation(lambda: body), key, wait)
-        return _render(reply, policy, event)
+            if policy.responds_async(asked=preferences.respond_async):
+                reply = self.lifecycle.accept(invocation(lambda: body), key, preferences.wait or 0)
+            else:
+                wait = policy.wait_by_default if preferences.wait is None else preferences.wait
+                reply = self.lifecycle.run(invocation(lambda: body), key, wait)
+        return _render(reply, policy, preferences)
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
         event.reached = True
@@ -315,13 +337,7 @@ def _seen_as_stored(request: Request) -> Iterator[None]:
         BaseRouter.current_event = whole
 
 
-def _preferred_wait(event: APIGatewayProxyEvent) -> int | None:
-    """Seconds of the ``wait`` preference; of several the first, on whichever line (RFC 7240, sections 2 and 4.3)."""
-    match = _WAIT.search(",".join(header_values(event, "prefer")))
-    return int(match[1]) if match else None
-
-
-def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Response[Any]:
+def _render(reply: Reply, policy: Policy, preferences: Preferences) -> Response[Any]:
     response = reply.response.response()
     if reply.unkept:
         # Only the first answer carries what is not kept, such as cookies.
@@ -330,6 +346,6 @@ def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Respon
         response.cookies = reply.unkept.cookies
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    if reply.waited and (preferred := _preferred_wait(event)) is not None:
-        response.headers["Preference-Applied"] = f"wait={preferred}"
+    if applied := preferences.applied(waited=reply.waited > 0, responded_async=reply.outcome is Outcome.ACCEPTED):
+        response.headers["Preference-Applied"] = applied
     return response

@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     TAKEN_OVER = "TakenOver"
     FENCED = "Fenced"
     RELEASED = "Released"
+    PENDING = "Pending"
+    ACCEPTED = "Accepted"
     PARKED = "Parked"
     EXPIRED = "Expired"
     IN_DOUBT = "InDoubt"
@@ -50,6 +52,10 @@ class Telemetry:
         self._logger.append_keys(outcome=outcome.value)
         if record is not None:
             self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
+
+    def backlog(self, milliseconds: int) -> None:
+        """Tell for how long the operation has been due that has been due the longest; 0 if none is."""
+        self._metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, milliseconds / 1000)
 
     def doubt(self, doubts: Sequence[str], record: Record) -> None:
         """Tell an operator, at once, which effects of an operation may be left behind."""

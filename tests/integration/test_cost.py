@@ -112,7 +112,8 @@ class Bench:
         clock: SetClock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        self.api = Api(client)
+        self.api = Api(client, clock)
+        monkeypatch.setattr(api, "sqs", self.api.messages)
         self.monkeypatch = monkeypatch
         self.worker = worker
         self.rows = rows
@@ -284,7 +285,7 @@ def _token(bench: Bench) -> Cost:
 
 
 def _idle_recovery(bench: Bench) -> Cost:
-    return bench.cost(lambda: recovery.handler({}, Context()))
+    return bench.cost(lambda: recovery.sweep({}, Context()))
 
 
 _COUNTED = {

@@ -43,7 +43,9 @@ class TestAlarms:
             case "AWS/SQS":
                 (name,) = dimensions
                 assert name == "QueueName"
-                assert dimensions[name]["Fn::GetAtt"] == ["RecoveryDeadLetters", "QueueName"]
+                queue, attribute = dimensions[name]["Fn::GetAtt"]
+                assert (queue, attribute) in {(f"{of}DeadLetters", "QueueName") for of in ("Recovery", "Worker")}
+                assert queue in of_type("AWS::SQS::Queue")
             case "AWS/ApiGateway":
                 api = _RESOURCES["Api"]["Properties"]
                 assert dimensions == {"ApiName": api["Name"], "Stage": api["StageName"]}
@@ -52,7 +54,7 @@ class TestAlarms:
                 variables = _STACK["Globals"]["Function"]["Environment"]["Variables"]
                 assert namespace == variables["POWERTOOLS_METRICS_NAMESPACE"]
                 assert dimensions == {"service": variables["POWERTOOLS_SERVICE_NAME"]}
-                assert alarm["MetricName"] in list(Outcome)
+                assert alarm["MetricName"] in {*Outcome, "OldestDueSeconds"}
 
     @pytest.mark.parametrize("alarm", ALARMS)
     def test_are_in_the_runbook(self, alarm: str) -> None:

@@ -30,7 +30,7 @@ _clock = Clock()
 
 def unfinished(store: Store) -> Iterator[Record]:
     """Every recoverable operation that has not completed, oldest first."""
-    found = (store.get(id_) for id_ in store.due(PARKED_UNTIL + 1))
+    found = (store.get(due.id) for due in store.due(PARKED_UNTIL + 1))
     yield from sorted((record for record in found if record and not record.completed), key=lambda r: r.created_at)
 
 

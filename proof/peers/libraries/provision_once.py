@@ -77,8 +77,9 @@ class ProvisionOnce(Worker):
 
     def recover(self, work: Work) -> None:
         self._work = work
-        for id_ in self._idempotent.lifecycle.due():
-            self._idempotent.resume(id_, Context(28))
+        lifecycle = self._idempotent.lifecycle
+        for due in list(lifecycle.store.due(lifecycle.clock.now())):
+            self._idempotent.resume(due.id, Context(28))
 
     def _resolve(self, event: dict[str, Any], work: Work) -> dict[str, Any]:
         self._work = work

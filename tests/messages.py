@@ -1,0 +1,75 @@
+"""The queue of recovery in tests, and recovery with it: the sweep, then a worker for each message that is due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import api
+import recovery
+from idempotency import Outcome
+from idempotency.clock import Clock
+from tests.events import Context
+
+
+class Messages:
+    """Stands in for a client of SQS: keeps what is sent until it is due by the test's clock.
+
+    Attributes:
+        waiting: for each message, when it is due (epoch milliseconds), and what it says.
+        calls: how often it was called.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.waiting: list[tuple[int, str]] = []
+        self.calls = 0
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0) -> Mapping[str, Any]:  # noqa: N803
+        self.calls += 1
+        assert 0 <= DelaySeconds <= 900
+        self.waiting.append((self._clock.now() + DelaySeconds * 1000, MessageBody))
+        return {}
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[Mapping[str, str]]) -> Mapping[str, Any]:  # noqa: N803
+        self.calls += 1
+        assert 0 < len(Entries) <= 10
+        assert len({entry["Id"] for entry in Entries}) == len(Entries)
+        self.waiting += [(self._clock.now(), entry["MessageBody"]) for entry in Entries]
+        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+
+    def receive(self) -> list[str]:
+        """Take the messages that are due."""
+        due = [body for at, body in self.waiting if at <= self._clock.now()]
+        self.waiting = [message for message in self.waiting if message[0] > self._clock.now()]
+        return due
+
+
+def event(*bodies: str) -> dict[str, Any]:
+    """What a worker is invoked with; source: Lambda developer guide, "Using Lambda with Amazon SQS"."""
+    return {"Records": [{"messageId": f"message-{number}", "body": body} for number, body in enumerate(bodies)]}
+
+
+def work(messages: Messages, seconds: float = 28) -> list[Outcome]:
+    """Have workers carry on what is in the queue, and return how each attempt ended that there was."""
+    outcomes = []
+    resume = api.idempotent.resume
+
+    def seen(id_: str, context: Any) -> Outcome | None:
+        outcome = resume(id_, context)
+        if outcome is not None:
+            outcomes.append(outcome)
+        return outcome
+
+    with patch.object(api.idempotent, "resume", seen):
+        for id_ in messages.receive():
+            recovery.worker(event(id_), Context(seconds))
+    return outcomes
+
+
+def recover(messages: Messages, seconds: float = 28) -> dict[str, int]:
+    """Sweep, then work; how many operations were taken up, and how many of them completed."""
+    recovery.sweep({}, Context())
+    outcomes = work(messages, seconds)
+    return {"taken_up": len(outcomes), "completed": outcomes.count(Outcome.EXECUTED)}
