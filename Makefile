@@ -112,12 +112,12 @@ unfinished: ## List the operations that are not finished: make unfinished [ENV=p
 	$(UNFINISHED) list --env "$(ENV)"
 
 .PHONY: retry
-retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
+retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]; ID=all for all
 	$(SETUP) dev
 	$(UNFINISHED) retry "$(ID)" --env "$(ENV)"
 
 .PHONY: recover
-recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
+recover: ## Carry on what is due now, without waiting for the schedule: make recover [ENV=prod]
 	$(SETUP) dev
 	$(UNFINISHED) recover --env "$(ENV)"
 
