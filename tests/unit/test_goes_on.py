@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from idempotency import Completion, Operation, Outcome, Rejected, Retry, Setting
 from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.crashes import Killed
-from tests.events import KEY, proxy_event
+from tests.events import KEY, Context, proxy_event
 from tests.unit.route import Route
 from tools.local.client import Answer
 
@@ -66,18 +67,13 @@ class World:
     def steps(self, number: int, seconds: float) -> Callable[[Operation], Completion]:
         """So many steps, each of so many seconds."""
 
-        def step(name: str) -> str:
+        def step(name: str, _: str) -> str:
             self.calls.append(name)
             self.clock.advance(seconds)
             return name
 
         def run(operation: Operation) -> Completion:
-            began = operation._clock.now()
-            deadline = operation._invocation.deadline
-            assert began < deadline
-            return Completion(
-                201, [operation.step(f"step {each}", lambda _, n=each: step(f"{n}")) for each in range(number)]
-            )
+            return Completion(201, [operation.step(f"step {each}", partial(step, str(each))) for each in range(number)])
 
         return run
 
@@ -103,14 +99,12 @@ def due(route: Route, clock: SetClock) -> list[float]:
 
 class TestRelease:
     def test_sends_a_message_that_comes_when_the_pause_is_over(self, world: World, clock: SetClock) -> None:
-        answers = iter([Retry("later", retry_after=2), Completion(201, {})])
+        answers: Iterator[Retry | Completion] = iter([Retry("later", retry_after=2), Completion(201, {})])
 
         def run(_: Operation) -> Completion:
-            match next(answers):
-                case Retry() as error:
-                    raise error
-                case completion:
-                    return completion
+            if isinstance(answer := next(answers), Retry):
+                raise answer
+            return answer
 
         route = world.route(run)
         assert route.post().status == 503
@@ -271,7 +265,7 @@ class TestOutOfTime:
         self.recover(route, clock, 15)
 
         # Then it is far from being parked
-        assert (world.record.recoveries, world.record.steps.keys()) == (0, {"step 0", "step 1", "step 2"})
+        assert (world.record.recoveries, [*world.record.steps]) == (0, ["step 0", "step 1", "step 2"])
 
     def work(self, route: Route, clock: SetClock, seconds: float) -> list[Any]:
         """Let workers carry on what is in the queue, each with a deadline that comes closer."""
@@ -466,7 +460,11 @@ class TestAccept:
     def test_waits_first_if_it_is_asked_to(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
         route = world.route()
-        clock.while_asleep = lambda: route.work() and None
+
+        def work() -> None:
+            route.work()
+
+        clock.while_asleep = work
 
         answer = route.post(headers=[("Prefer", "respond-async, wait=5")])
 
@@ -601,7 +599,6 @@ class TestAccept:
     def test_late_comes_too_if_the_first_step_does_not_fit(self, world: World, clock: SetClock) -> None:
         def run(operation: Operation) -> Completion:
             clock.advance(25)
-            operation._invocation  # noqa: B018
             operation.step("late", lambda _: None)
             raise AssertionError
 
@@ -818,6 +815,4 @@ class TestSweep:
 
 
 def _context() -> Any:
-    from tests.events import Context  # noqa: PLC0415
-
     return Context()

@@ -73,6 +73,6 @@ def test_only_what_the_queue_took_is_counted() -> None:
 
 
 def test_the_functions_client_gives_up_soon() -> None:
-    config = api.sqs.meta.config
+    config: Any = api.sqs.meta.config
 
     assert config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout) <= 4
