@@ -163,7 +163,7 @@ class TestEnvironments:
 
 
 def test_dropping_deployment_preferences_leaves_all_else_as_it_is() -> None:
-    # Given the template, which has them for all functions and for one
+    # Given the template, in which two functions have them
     adapted = copy.deepcopy(_STACK)
 
     # When they are dropped
@@ -171,8 +171,7 @@ def test_dropping_deployment_preferences_leaves_all_else_as_it_is() -> None:
 
     # Then putting them back makes it the template again
     assert adapted != _STACK
-    globals_ = _STACK["Globals"]["Function"]
-    adapted["Globals"]["Function"]["DeploymentPreference"] = globals_["DeploymentPreference"]
-    function = _RESOURCES["ApiFunction"]["Properties"]
-    adapted["Resources"]["ApiFunction"]["Properties"]["DeploymentPreference"] = function["DeploymentPreference"]
+    for function in ("ApiFunction", "AuthorizerFunction"):
+        preference = _RESOURCES[function]["Properties"]["DeploymentPreference"]
+        adapted["Resources"][function]["Properties"]["DeploymentPreference"] = preference
     assert adapted == _STACK

@@ -40,6 +40,6 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
 def drop_deployment_preferences(template: dict[str, Any]) -> None:
     """Remove CodeDeploy from a template: MiniStack refuses its types, even under a false condition."""
     resources = template["Resources"].values()
-    functions = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Serverless::Function"]
-    for properties in (template["Globals"]["Function"], *functions):
-        properties.pop("DeploymentPreference", None)
+    for resource in resources:
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"].pop("DeploymentPreference", None)
