@@ -115,7 +115,7 @@ def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> Stack:
         ToolError: if sam fails.
     """
     adapted = template.load(built / "template.yaml")
-    template.drop_deployment_preferences(adapted)
+    template.drop_what_ministack_refuses(adapted)
     settings = deploy_parameters("local")
     overrides = [*settings["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
     # MiniStack transforms a template with the defaults of its parameters, whatever their values are.
