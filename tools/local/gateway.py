@@ -33,7 +33,8 @@ def complete(gateway: Any, api_id: str, stage: str, template: Mapping[str, Any],
             responseTemplates={"application/json": body.replace("${SpecificationUrl}", specification_url)},
             **({"statusCode": str(response["StatusCode"])} if "StatusCode" in response else {}),
         )
-    _set_binary_media_types(gateway, api_id, [media.replace("~1", "/") for media in properties["BinaryMediaTypes"]])
+    media_types = [media.replace("~1", "/") for media in properties["BinaryMediaTypes"] if isinstance(media, str)]
+    _set_binary_media_types(gateway, api_id, media_types)
     gateway.create_deployment(restApiId=api_id, stageName=stage)
 
 
