@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
@@ -162,17 +163,19 @@ class TestEnvironments:
         assert deploy_parameters("default") == deploy_parameters("dev")
 
 
-def test_dropping_deployment_preferences_leaves_all_else_as_it_is() -> None:
-    # Given the template, which has them for all functions and for one
+def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> None:
+    # Given the template, with CodeDeploy for all functions and for one, and images of no account
     adapted = copy.deepcopy(_STACK)
 
-    # When they are dropped
-    template.drop_deployment_preferences(adapted)
+    # When it is adapted
+    template.adapt(adapted)
 
-    # Then putting them back makes it the template again
+    # Then putting these back makes it the template again
     assert adapted != _STACK
-    globals_ = _STACK["Globals"]["Function"]
-    adapted["Globals"]["Function"]["DeploymentPreference"] = globals_["DeploymentPreference"]
-    function = _RESOURCES["ApiFunction"]["Properties"]
-    adapted["Resources"]["ApiFunction"]["Properties"]["DeploymentPreference"] = function["DeploymentPreference"]
-    assert adapted == _STACK
+    for name, function in [("Globals", _STACK["Globals"]["Function"]), *TestFunctions.FUNCTIONS.items()]:
+        changed = adapted["Globals"]["Function"] if name == "Globals" else adapted["Resources"][name]["Properties"]
+        assert "DeploymentPreference" not in changed
+        if "DeploymentPreference" in function:
+            changed["DeploymentPreference"] = function["DeploymentPreference"]
+    restored = json.loads(json.dumps(adapted).replace(":ec2:*:*:image/*", ":ec2:*::image/*"))
+    assert restored == json.loads(json.dumps(_STACK))

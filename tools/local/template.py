@@ -37,9 +37,25 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     return template
 
 
-def drop_deployment_preferences(template: dict[str, Any]) -> None:
-    """Remove CodeDeploy from a template: MiniStack refuses its types, even under a false condition."""
+def adapt(template: dict[str, Any]) -> None:
+    """Change what MiniStack does not take as AWS does.
+
+    - It refuses CodeDeploy's types, even under a false condition.
+    - Its images have an account, and EC2 launches them with the rights to the image alone.
+    """
     resources = template["Resources"].values()
     functions = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Serverless::Function"]
     for properties in (template["Globals"]["Function"], *functions):
         properties.pop("DeploymentPreference", None)
+    template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    match node:
+        case dict():
+            return {name: _replaced(member, old, new) for name, member in node.items()}
+        case list():
+            return [_replaced(member, old, new) for member in node]
+        case str():
+            return node.replace(old, new)
+    return node
