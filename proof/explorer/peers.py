@@ -307,6 +307,14 @@ class _Trial:
             world.violate(1, f"{actor.name} was told something else than the request before")
         world.facts.append(("answer", principal, answer.body))
 
+    def _has_completed(self, principal: str) -> bool:
+        """Whether the table has the result of an operation of this principal's."""
+        holders = {name for name, actor in self.world.actors.items() if actor.notes["principal"] == principal}
+        return any(
+            not self.peer.running(item) and self.peer.expires_at(item) > self.world.now and self._holder(key) in holders
+            for key, item in self.world.database.tables[TABLE].items.items()
+        )
+
     def _has_expired(self) -> bool:
         return self.world.now >= EPOCH_MS + 3_600_000
 
@@ -324,10 +332,7 @@ class _Trial:
         ]
         world.jump_to(max([world.now, *(end + 1 for end in ends if end is not None)]))
         for principal in self.principals:
-            completed = any(
-                not self.peer.running(item) and self.peer.expires_at(item) > world.now
-                for item in world.database.tables[TABLE].items.values()
-            )
+            completed = self._has_completed(principal)
             retry = self._request(f"{principal}'s retry", principal)
             yield
             replay = self._request(f"{principal}'s replay", principal)

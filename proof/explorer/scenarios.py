@@ -466,7 +466,7 @@ SCENARIOS: dict[str, Scenario] = {
     "two workers, undone": Scenario(doomed),
     "two principals, one name": Scenario(name_reserved, {"A": {}, "B": {"principal": "bob"}}),
     "two workers, reserved and undone": Scenario(reserved_and_doomed),
-    "a holder": Scenario(server, {"A": {}, "B": {"wait": 1}}),
+    "a request that waits": Scenario(server, {"A": {}, "B": {"wait": 1}}),
     "skewed clocks": Scenario(campaign, {"A": {"skew": -CLOCK_SKEW_MS // 2}, "B": {"skew": CLOCK_SKEW_MS // 2}}),
     "a short time to live": Scenario(server, settings=Settings(ttl=60, unfinished_ttl=60, cache_bytes=0)),
     "two principals": Scenario(server, {"A": {}, "B": {"principal": "bob"}}),
