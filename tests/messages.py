@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
+
+import boto3
 
 import api
 import recovery
@@ -14,30 +17,36 @@ from tests.events import Context
 
 
 class Messages:
-    """Stands in for a client of SQS: keeps what is sent until it is due by the test's clock.
+    """A queue in memory behind a client of SQS: keeps what is sent until it is due by the test's clock.
 
     Attributes:
+        client: the client.
         waiting: for each message, when it is due (epoch milliseconds), and what it says.
         calls: how often it was called.
+        down: what a call fails with.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.waiting: list[tuple[int, str]] = []
         self.calls = 0
+        self.down: Exception | None = None
+        # A real one, so that it checks its parameters, and tests of the roles see its calls; nothing is sent.
+        self.client = boto3.client("sqs")
+        self.client.meta.events.register("before-call.sqs.*", self._answer)  # type: ignore[arg-type]  # it may answer
 
-    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0) -> Mapping[str, Any]:  # noqa: N803
+    def _answer(self, model: Any, params: Any, **_: Any) -> tuple[Any, dict[str, Any]]:
         self.calls += 1
-        assert 0 <= DelaySeconds <= 900
-        self.waiting.append((self._clock.now() + DelaySeconds * 1000, MessageBody))
-        return {}
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[Mapping[str, str]]) -> Mapping[str, Any]:  # noqa: N803
-        self.calls += 1
-        assert 0 < len(Entries) <= 10
-        assert len({entry["Id"] for entry in Entries}) == len(Entries)
-        self.waiting += [(self._clock.now(), entry["MessageBody"]) for entry in Entries]
-        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
+        if self.down:
+            raise self.down
+        body = json.loads(params["body"])
+        entries = body.get("Entries", [body])
+        assert len(entries) <= 10
+        self.waiting += [
+            (self._clock.now() + entry.get("DelaySeconds", 0) * 1000, entry["MessageBody"]) for entry in entries
+        ]
+        sent = {"Successful": [{"Id": entry["Id"]} for entry in entries]} if "Entries" in body else {}
+        return SimpleNamespace(status_code=200), sent
 
     def receive(self) -> list[str]:
         """Take the messages that are due."""

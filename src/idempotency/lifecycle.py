@@ -26,6 +26,7 @@ from idempotency.errors import (
     Problem,
     Retry,
     RowTaken,
+    Unavailable,
     Undoing,
     Waiting,
     WaitOver,
@@ -121,7 +122,7 @@ class Lifecycle:
     def run(self, invocation: Invocation, key: str, wait: int = 0) -> Reply:
         """Answer a request: run its operation, or find out that somebody did, or does.
 
-        First request: 2 writes. Replay: 1 failed write, or nothing from the cache.
+        First request: 2 writes, or 1 if the operation is atomic. Replay: 1 failed write, or nothing from the cache.
 
         Args:
             invocation: the request, and what carries it out.
@@ -138,11 +139,12 @@ class Lifecycle:
         pauses = chain(_WAIT_PAUSES, repeat(_LONGEST_WAIT_PAUSE))
         waited = 0
 
-        record = self._cached(id_) or self._claim(id_, owner, invocation)
-        while record.owner != owner:
+        begin = self._run_at_once if invocation.policy.atomic else self._claim
+        record = self._cached(id_) or begin(id_, owner, invocation)
+        while isinstance(record, Record) and record.owner != owner:
             now = self.clock.now()
             if record.expired(now):
-                record = self._claim(id_, owner, invocation)
+                record = begin(id_, owner, invocation)
             elif self._has_answer(record, invocation):
                 return self._replay(record, waited)
             elif record.claimable(now) and not (waited and record.pausing(now)):
@@ -150,7 +152,9 @@ class Lifecycle:
             else:
                 self._pause(record, wait_until, next(pauses), waited)
                 waited = self.clock.now() - started
-                record = self.store.get(id_) or self._claim(id_, owner, invocation)
+                record = self.store.get(id_) or begin(id_, owner, invocation)
+        if isinstance(record, Reply):
+            return record
         self._count_wait(record, waited)
         return self.perform(record, invocation)
 
@@ -287,10 +291,7 @@ class Lifecycle:
 
     def _claim(self, id_: str, owner: str, invocation: Invocation) -> Record:
         now = self.clock.now()
-        if invocation.deadline - now < self.settings.time_for_a_step * 1000:
-            record = self.store.get(id_)
-            if record is None or record.claimable(now):
-                raise Retry("Too little time is left to begin.")
+        if record := self._too_late_for(id_, invocation, now):
             return record
         return self.store.claim(self._candidate_of(id_, owner, invocation, now), now)
 
@@ -306,12 +307,67 @@ class Lifecycle:
 
     def _candidate_of(self, id_: str, owner: str, invocation: Invocation, now: int) -> Record:
         request, policy = invocation.request, invocation.policy
-        candidate = self._candidate(id_, owner, policy, now, invocation.deadline)
+        candidate = self._candidate(id_, owner, policy, now, invocation.deadline, request.fingerprint)
         if policy.recoverable:
             candidate = replace(candidate, principal=request.principal, request=request.pack())
-        return replace(candidate, fingerprint=request.fingerprint)
+        return candidate
 
-    def _candidate(self, id_: str, owner: str, policy: Policy, now: int, deadline: int) -> Record:
+    def _run_at_once(self, id_: str, owner: str, invocation: Invocation) -> Record | Reply:
+        """Run an atomic operation, then claim its key and complete it in one write.
+
+        Returns:
+            How it ended; or the record that is in its way, for which this run was in vain, and without a trace.
+        """
+        now, request = self.clock.now(), invocation.request
+        if record := self._too_late_for(id_, invocation, now):
+            return record
+        candidate = self._candidate(id_, owner, invocation.policy, now, invocation.deadline, request.fingerprint)
+        attempt = Attempt(candidate, invocation, self.store, self.settings, self.clock)
+        return self._commit(candidate, self._execute(attempt, invocation), invocation)
+
+    def _commit(self, candidate: Record, verdict: Verdict, invocation: Invocation) -> Record | Reply:
+        now = self.clock.now()
+        if verdict.end is End.RETRY:
+            return self._give_up(candidate, verdict, now)
+        expires_at = now // 1000 + self.settings.ttl_of(invocation.policy)
+        rows = verdict.rows if verdict.end is End.COMPLETE else ()
+        try:
+            record = self.store.commit(candidate, verdict.response, now, expires_at_seconds=expires_at, rows=rows)
+        except (RowTaken, NotStorable) as error:
+            return self._commit(candidate, invocation.judge(error), invocation)
+        except Unavailable as error:
+            return self._commit(candidate, Verdict.unsettled(error, verdict), invocation)
+        if record.owner != candidate.owner:
+            return record
+        if record.attempt > 1:
+            self._telemetry.emit(Outcome.EXPIRED, record)
+        return self._executed(record, verdict.response, verdict.unkept)
+
+    def _give_up(self, candidate: Record, verdict: Verdict, now: int) -> Record | Reply:
+        """End an atomic operation that failed for now, unless its key has been used; nothing is written."""
+        standing = self.store.get(candidate.id)
+        if standing is None or standing.expired(now):
+            return self._answer_for_now(Outcome.RELEASED, candidate, verdict)
+        if standing.owner == candidate.owner:  # only the acknowledgement was lost
+            return self._executed(standing, self.store.response(standing))
+        return standing
+
+    def _too_late_for(self, id_: str, invocation: Invocation, now: int) -> Record | None:
+        """The record of a key for which too little time is left; None if there is enough.
+
+        Raises:
+            Retry: if somebody has to run it.
+        """
+        if invocation.deadline - now >= self.settings.time_for_a_step * 1000:
+            return None
+        record = self.store.get(id_)
+        if record is None or record.claimable(now):
+            raise Retry("Too little time is left to begin.")
+        return record
+
+    def _candidate(
+        self, id_: str, owner: str, policy: Policy, now: int, deadline: int, fingerprint: str = ""
+    ) -> Record:
         return Record(
             id=id_,
             owner=owner,
@@ -319,7 +375,7 @@ class Lifecycle:
             expires_at=now // 1000 + max(self.settings.unfinished_ttl, self.settings.ttl_of(policy)),
             claimed_at=now,
             created_at=now,
-            fingerprint="",
+            fingerprint=fingerprint,
             operation_id=str(uuid4()),
         )
 
@@ -446,15 +502,12 @@ class Lifecycle:
                 parked in the end.
             accepting: the invocation to be answered with 202, unless the operation is parked.
         """
-        asked = verdict.response.header("retry-after")
         if goes_on:
             outcome, record = Outcome.PENDING, replace(record, recoveries=0)
             pause = verdict.cause.pause if isinstance(verdict.cause, Waiting) else 0
         else:
-            backoff = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
-            pause = max(backoff, int(asked) if asked.isdecimal() and len(asked) < _DIGITS_OF_A_PAUSE else 0)
             over = record.recoveries >= self.settings.max_recoveries or isinstance(verdict.cause, WaitOver)
-            outcome = Outcome.PARKED if over else Outcome.RELEASED
+            outcome, pause = Outcome.PARKED if over else Outcome.RELEASED, _pause_after(record, verdict)
         due = PARKED_UNTIL if outcome is Outcome.PARKED else self._due(self.clock.now(), pause)
         try:
             self.store.release(record, due=due, error=verdict.error or f"HTTP {verdict.response.status}")
@@ -463,10 +516,15 @@ class Lifecycle:
         else:
             if outcome is not Outcome.PARKED:
                 self._send(record, pause)
-        self._telemetry.emit(outcome, record)
         if accepting and outcome is not Outcome.PARKED:
+            self._telemetry.emit(outcome, record)
             return self._accepted(replace(record, status=Status.RELEASED, lease_until=due), accepting)
-        added = {} if asked else {"Retry-After": [str(pause)]}
+        return self._answer_for_now(outcome, record, verdict)
+
+    def _answer_for_now(self, outcome: Outcome, record: Record, verdict: Verdict) -> Reply:
+        self._telemetry.emit(outcome, record)
+        told = verdict.response.header("retry-after")
+        added = {} if told else {"Retry-After": [str(_pause_after(record, verdict))]}
         response = replace(verdict.response, headers={**verdict.response.headers, **added})
         return Reply(outcome, response, unkept=verdict.unkept)
 
@@ -493,6 +551,13 @@ class Lifecycle:
 
 def _id_of(request: Request, key: str) -> str:
     return record_id(request.principal, request.method, request.route, key)
+
+
+def _pause_after(record: Record, verdict: Verdict) -> int:
+    """Seconds until recovery tries again: as long as the response asks for, and longer with each of its attempts."""
+    asked = verdict.response.header("retry-after")
+    backoff: int = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
+    return max(backoff, int(asked) if asked.isdecimal() and len(asked) < _DIGITS_OF_A_PAUSE else 0)
 
 
 def _memory(response: StoredResponse) -> int:

@@ -50,9 +50,15 @@ class Policy:
         respond_async: when a recoverable route answers 202 and lets recovery carry the operation on: ``asked``, if the
             client prefers it (``Prefer: respond-async``); ``late``, also if there is too little time to finish, where
             others answer 503; ``always``, for a route that is long in any case.
+        atomic: whether the operation has no effect but its rows, and so takes one write: its code runs first, then one
+            transaction claims the key, writes the rows and keeps the response. Two duplicates may run the code at
+            once; one of them commits, and the other replays that. It cannot have steps, and needs no recovery.
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
         keep_headers: lower-case names of the response headers to store.
+
+    Raises:
+        SettingsError: if they contradict each other.
     """
 
     ttl: int | None = None
@@ -67,6 +73,11 @@ class Policy:
     max_body: int = 16 * 1024
     lease: int | None = None
     keep_headers: frozenset[str] = KEPT_HEADERS
+    atomic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.atomic and self.recoverable:
+            raise SettingsError("an atomic operation leaves nothing to recover: a route is atomic or recoverable")
 
     @property
     def responds_late(self) -> bool:

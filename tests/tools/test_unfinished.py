@@ -39,8 +39,12 @@ def environment(
     campaigns: Campaigns, dynamodb: DynamoDBClient, clock: SetClock, recovery: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Make the tool find the stack of these tests, at the time of their clock."""
-    clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery), "sqs": campaigns.api.messages}
-    outputs = {"IdempotencyTable": "IdempotencyTable", "RecoveryFunctionName": "recovery", "RecoveryQueueUrl": "queue"}
+    clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery), "sqs": campaigns.api.messages.client}
+    outputs = {
+        "IdempotencyTable": "IdempotencyTable",
+        "RecoveryFunctionName": "recovery",
+        "RecoveryQueueUrl": "https://queue.example/recovery",
+    }
     monkeypatch.setattr(environments, "find", lambda _: Environment(outputs, clients.__getitem__))
     monkeypatch.setattr(unfinished, "_clock", clock)
     monkeypatch.setenv("COLUMNS", "200")

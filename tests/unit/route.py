@@ -55,7 +55,10 @@ class Route:
         self.path: dict[str, str] = {}
         self.app = app or APIGatewayRestResolver()
         self.messages = Messages(clock)
-        store, queue = Store(dynamodb, "IdempotencyTable", clock), Queue(self.messages, "recovery")  # type: ignore[arg-type]
+        store, queue = (
+            Store(dynamodb, "IdempotencyTable", clock),
+            Queue(self.messages.client, "https://queue.example/recovery"),
+        )
         self.lifecycle = Lifecycle(store, self.telemetry, settings, clock, queue)
         self.idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from idempotency import Completion, Operation, Outcome, Rejected, Retry, Settings
 from idempotency.record import PARKED_UNTIL
@@ -128,19 +129,17 @@ class TestRelease:
         clock.advance(pause + 0.001)
         assert route.lifecycle.sweep(clock.now() + 28_000) == 1
 
-    def test_is_not_disturbed_by_a_queue_that_cannot_be_reached(
-        self, world: World, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_is_not_disturbed_by_a_queue_that_cannot_be_reached(self, world: World, clock: SetClock) -> None:
         def run(operation: Operation) -> Completion:
             if operation.attempt == 1:
                 raise Retry("later", retry_after=5)
             return Completion(201, {})
 
         route = world.route(run)
-        with monkeypatch.context() as patch:
-            patch.setattr(route.messages, "send_message", lambda **_: 1 / 0)
-            assert route.post().status == 503
-        assert [type(error) for error in route.telemetry.errors] == [ZeroDivisionError]
+        route.messages.down = EndpointConnectionError(endpoint_url="https://sqs.example")
+        assert route.post().status == 503
+        assert route.telemetry.errors == [route.messages.down]
+        route.messages.down = None
 
         clock.advance(5.001)
         assert route.recover() == [Outcome.EXECUTED]
@@ -563,14 +562,14 @@ class TestAccept:
 
         assert world.route().post(headers=ASYNC).json == {"found": "i-1"}
 
-    def test_loses_nothing_if_the_queue_cannot_be_reached(
-        self, world: World, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_loses_nothing_if_the_queue_cannot_be_reached(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
         route = world.route()
-        monkeypatch.setattr(route.messages, "send_message", lambda **_: 1 / 0)
+        route.messages.down = EndpointConnectionError(endpoint_url="https://sqs.example")
 
         assert route.post(headers=ASYNC).status == 202
+
+        route.messages.down = None
 
         assert route.recover() == [Outcome.EXECUTED]
 
@@ -791,24 +790,16 @@ class TestSweep:
     def test_stops_when_its_time_is_nearly_up(self, world: World, clock: SetClock) -> None:
         route = self.abandon(world, 25)
         clock.advance(31)
-        send = route.messages.send_message_batch
-
-        def slow(**request: Any) -> Any:
-            clock.advance(11)
-            return send(**request)
-
-        route.messages.send_message_batch = slow  # type: ignore[method-assign]
+        route.messages.client.meta.events.register_first("before-call.sqs.*", lambda **_: clock.advance(11))
 
         assert route.lifecycle.sweep(clock.now() + 15_000) == 20
 
-    def test_tells_even_if_the_queue_cannot_be_reached(
-        self, world: World, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_tells_even_if_the_queue_cannot_be_reached(self, world: World, clock: SetClock) -> None:
         route = self.abandon(world, 1)
         clock.advance(31)
-        monkeypatch.setattr(route.messages, "send_message_batch", lambda **_: 1 / 0)
+        route.messages.down = EndpointConnectionError(endpoint_url="https://sqs.example")
 
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(EndpointConnectionError):
             route.lifecycle.sweep(clock.now() + 28_000)
 
         assert route.telemetry.backlogs == [1_000]
