@@ -128,7 +128,7 @@ class TestEnvironments:
 
 
 def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> None:
-    # Given the template, with CodeDeploy for two functions, alarms on metric math, and images of no account
+    # Given the template, with CodeDeploy for two functions, alarms on metric math, images of no account, and a number
     adapted = copy.deepcopy(_STACK)
 
     # When it is adapted
@@ -142,5 +142,8 @@ def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> 
     for function in ("ApiFunction", "AuthorizerFunction"):
         preference = _RESOURCES[function]["Properties"]["DeploymentPreference"]
         adapted["Resources"][function]["Properties"]["DeploymentPreference"] = preference
+    scaling = adapted["Resources"]["WorkerMessages"]["Properties"]["ScalingConfig"]
+    assert scaling == {"MaximumConcurrency": _STACK["Parameters"]["RecoveryConcurrency"]["Default"]}
+    scaling["MaximumConcurrency"] = {"Ref": "RecoveryConcurrency"}
     restored = json.loads(json.dumps(adapted).replace(":ec2:*:*:image/*", ":ec2:*::image/*"))
     assert restored == json.loads(json.dumps(_STACK))
