@@ -249,6 +249,7 @@ class TestStoredRequest:
 
         # When recovery runs
         clock.advance(LONGEST_PAUSE)
+        campaigns.api.messages.waiting.clear()
         logs.truncate(0)
         logs.seek(0)
         assert campaigns.recover() == {"taken_up": 4, "completed": 1}
