@@ -37,11 +37,16 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     return template
 
 
+_RIGHTS = {":ec2:*::image/*": ":ec2:*:*:image/*", "sqs:SendMessage": "sqs:SendMessage*"}
+"""What a right is called in the template, and what gives the same to MiniStack."""
+
+
 def adapt(template: dict[str, Any]) -> None:
     """Change what MiniStack does not take as AWS does.
 
     - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
+    - It wants a right of its own for sending messages in batches.
     - It takes a parameter's number for text, which it compares with the number of workers: here it has the default.
     """
     resources = template["Resources"]
@@ -53,7 +58,9 @@ def adapt(template: dict[str, Any]) -> None:
         elif resource["Type"] == "AWS::Lambda::EventSourceMapping":
             scaling = resource["Properties"]["ScalingConfig"]
             scaling["MaximumConcurrency"] = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]["Default"]
-    template["Resources"] = _replaced(resources, ":ec2:*::image/*", ":ec2:*:*:image/*")
+    for here, there in _RIGHTS.items():
+        resources = _replaced(resources, here, there)
+    template["Resources"] = resources
 
 
 def _replaced(node: Any, old: str, new: str) -> Any:
