@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
@@ -126,19 +127,21 @@ class TestEnvironments:
         assert deploy_parameters("default") == deploy_parameters("dev")
 
 
-def test_the_local_cloud_gets_all_but_codedeploy_and_alarms_on_metric_math() -> None:
-    # Given the template, in which two functions have deployment preferences
+def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> None:
+    # Given the template, with CodeDeploy for two functions, alarms on metric math, and images of no account
     adapted = copy.deepcopy(_STACK)
 
     # When it is adapted
-    template.drop_what_ministack_refuses(adapted)
+    template.adapt(adapted)
 
-    # Then putting them and the alarms back makes it the template again
+    # Then putting these back makes it the template again
     dropped = {name: made for name, made in _RESOURCES.items() if name not in adapted["Resources"]}
     assert {made["Type"] for made in dropped.values()} == {"AWS::CloudWatch::Alarm"}
     assert all("Metrics" in made["Properties"] for made in dropped.values())
-    adapted["Resources"] |= dropped
     for function in ("ApiFunction", "AuthorizerFunction"):
-        preference = _RESOURCES[function]["Properties"]["DeploymentPreference"]
-        adapted["Resources"][function]["Properties"]["DeploymentPreference"] = preference
-    assert adapted == _STACK
+        changed = adapted["Resources"][function]["Properties"]
+        assert "DeploymentPreference" not in changed
+        changed["DeploymentPreference"] = _RESOURCES[function]["Properties"]["DeploymentPreference"]
+    restored = json.loads(json.dumps(adapted).replace(":ec2:*:*:image/*", ":ec2:*::image/*"))
+    assert {**restored["Resources"], **dropped} == json.loads(json.dumps(_RESOURCES))
+    assert {**restored, "Resources": 0} == json.loads(json.dumps({**_STACK, "Resources": 0}))

@@ -37,11 +37,26 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     return template
 
 
-def drop_what_ministack_refuses(template: dict[str, Any]) -> None:
-    """Remove CodeDeploy, whose types it refuses even under a false condition, and alarms on metric math."""
-    resources = template["Resources"]
-    for name, resource in list(resources.items()):
+def adapt(template: dict[str, Any]) -> None:
+    """Change what MiniStack does not take as AWS does.
+
+    - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
+    - Its images have an account, and EC2 launches them with the rights to the image alone.
+    """
+    for name, resource in list(template["Resources"].items()):
         if "Metrics" in resource.get("Properties", {}):
-            del resources[name]
+            del template["Resources"][name]
         elif resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"].pop("DeploymentPreference", None)
+    template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    match node:
+        case dict():
+            return {name: _replaced(member, old, new) for name, member in node.items()}
+        case list():
+            return [_replaced(member, old, new) for member in node]
+        case str():
+            return node.replace(old, new)
+    return node
