@@ -61,7 +61,9 @@ def resources() -> Resources:
 @cache
 def provider() -> servers.Provider:
     """Where servers come from."""
-    return Ec2Provider() if os.environ.get("SERVER_PROVIDER") == "ec2" else servers.InventoryProvider()
+    if os.environ.get("SERVER_PROVIDER") != "ec2":
+        return servers.InventoryProvider()
+    return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", ""))
 
 
 @cache
@@ -112,6 +114,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a REST API proxy event."""
     started = perf_counter()
     reply = idempotent.resolve(event, context)
+    if origin := os.environ.get("CORS_ORIGIN"):
+        reply["multiValueHeaders"] |= {
+            "Access-Control-Allow-Origin": [origin],
+            "Access-Control-Expose-Headers": ["Idempotent-Replayed, Location, Preference-Applied, Retry-After"],
+        }
     if reply["statusCode"] >= 500:
         telemetry.failed(context.function_version)
     logger.info(

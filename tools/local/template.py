@@ -10,6 +10,7 @@ import yaml
 from tools.setup import ROOT
 
 TEMPLATE = ROOT / "template.yaml"
+_UNKNOWN_TO_IAM = frozenset({"aws:RequestedRegion", "ec2:InstanceType", "ec2:MetadataHttpTokens", "ec2:Owner"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,13 +43,24 @@ def adapt(template: dict[str, Any]) -> None:
 
     - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
+    - Its IAM knows neither region, type, owner nor metadata options of a request to EC2: no condition on them holds.
     """
     for name, resource in list(template["Resources"].items()):
         if "Metrics" in resource.get("Properties", {}):
             del template["Resources"][name]
         elif resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"].pop("DeploymentPreference", None)
+    template["Resources"] = _without(template["Resources"], _UNKNOWN_TO_IAM)
     template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
+
+
+def _without(node: Any, keys: frozenset[str]) -> Any:
+    match node:
+        case dict():
+            return {name: _without(member, keys) for name, member in node.items() if name not in keys}
+        case list():
+            return [_without(member, keys) for member in node]
+    return node
 
 
 def _replaced(node: Any, old: str, new: str) -> Any:
