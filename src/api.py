@@ -50,6 +50,8 @@ idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynam
 
 # Operations with effects elsewhere: finished by recovery if the client never comes back.
 recoverable = Policy(recoverable=True)
+# Operations that only write their rows: all at once, or not at all.
+atomic = Policy(atomic=True)
 
 
 @cache
@@ -58,12 +60,15 @@ def resources() -> Resources:
     return Resources(Rows(dynamodb, os.environ["RESOURCES_TABLE"]))
 
 
+def on_ec2() -> bool:
+    """Whether servers are EC2 instances; otherwise, a server is no more than its row."""
+    return os.environ.get("SERVER_PROVIDER") == "ec2"
+
+
 @cache
 def provider() -> servers.Provider:
     """Where servers come from."""
-    if os.environ.get("SERVER_PROVIDER") != "ec2":
-        return servers.InventoryProvider()
-    return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", ""))
+    return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", "")) if on_ec2() else servers.InventoryProvider()
 
 
 @cache
@@ -83,7 +88,7 @@ def dns() -> Dns:
 
 
 @app.post("/v1/servers/provision")
-@idempotent(recoverable)
+@idempotent(lambda: recoverable if on_ec2() else atomic)
 def provision_server(server: ServerRequest, operation: Operation) -> Completion:
     """Provision a server."""
     return servers.provision(server, operation, provider(), resources())

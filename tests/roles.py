@@ -35,8 +35,8 @@ _OWN_RESOURCES = {"AWS::DynamoDB::Table", "AWS::SQS::Queue"}
 _PREFIXES = {"route-53": "route53", "secrets-manager": "secretsmanager"}
 _ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",
-    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
     "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
 }
 
 

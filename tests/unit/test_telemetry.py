@@ -46,6 +46,7 @@ class TestMetrics:
         provider = Mock()
         provider.provision.side_effect = [Retry("later"), KeyboardInterrupt, *2 * [{"status": "provisioned"}]]
         monkeypatch.setattr(api, "provider", lambda: provider)
+        monkeypatch.setenv("SERVER_PROVIDER", "ec2")
 
         service.post()
         assert metrics_of(capsys) == {"Released": 1, "Failed": 1}
