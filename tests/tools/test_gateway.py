@@ -11,8 +11,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from tests.transformed import ACCOUNT, REGION, deployed
+from tests.transformed import ACCOUNT, deployed
 from tools.local import gateway
+from tools.local.aws import REGION
 from tools.local.gateway import FunctionFailed, FunctionTimeout, FunctionUnavailable, Gateway, Request, Response
 from tools.local.rest_api import Api, Authorizer, Method
 

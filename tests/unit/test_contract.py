@@ -404,7 +404,9 @@ def at_the_gateway(name: str, status: int) -> Answer:
     body = GATEWAY[name]["ResponseTemplates"]["application/json"]["Fn::Sub"]
     for variable, value in variables.items():
         body = body.replace(variable, value)
-    headers = GATEWAY[name]["ResponseParameters"]["Headers"]
+    # Those with an intrinsic function are not there by default.
+    declared = GATEWAY[name]["ResponseParameters"]["Headers"].items()
+    headers = {header: value for header, value in declared if isinstance(value, str)}
     return Answer(status, body.encode(), {header.lower(): [value.strip("'")] for header, value in headers.items()})
 
 
