@@ -245,6 +245,15 @@ class TestEvent:
         assert {name: event["multiValueHeaders"][name] for name in ("X-A", "x-a")} == {"X-A": ["1", "2"], "x-a": ["3"]}
         assert {name: event["headers"][name] for name in ("X-A", "x-a")} == {"X-A": "2", "x-a": "3"}
 
+    def test_has_names_of_headers_with_capitals_at_an_edge_optimised_endpoint(
+        self, send: Send, functions: Functions
+    ) -> None:
+        """See "API endpoint types for REST APIs"."""
+        headers = [("authorization", "Bearer t"), ("idempotency-key", "a"), ("IDEMPOTENCY-KEY", "b")]
+
+        assert send(headers=headers, api=replace(API, edge=True)).status == 201
+        assert functions.events[0]["multiValueHeaders"]["Idempotency-Key"] == ["a", "b"]
+
     def test_has_every_query_parameter(self, send: Send, functions: Functions) -> None:
         send("GET", "/v1/things/7?a=1&a=2&b=%C3%A9&c=")
 
@@ -461,6 +470,10 @@ class TestOfTheTemplate:
         [body] = self.API.responses["UNAUTHORIZED"]["responseTemplates"].values()
 
         assert json.loads(body)["type"] == "https://docs.example/it#unauthorized"
+
+    @pytest.mark.parametrize(("type_", "edge"), [("EDGE", True), ("REGIONAL", False)])
+    def test_has_its_endpoint(self, type_: str, edge: bool) -> None:
+        assert Api.of(deployed({"EndpointType": type_})).edge is edge
 
     def test_has_its_limits(self) -> None:
         assert (self.API.rate, self.API.burst) == (200, 400)

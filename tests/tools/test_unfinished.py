@@ -37,7 +37,7 @@ def environment(
     """Make the tool find the stack of these tests, at the time of their clock."""
     clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery)}
     outputs = {"IdempotencyTable": "IdempotencyTable", "RecoveryFunctionName": "recovery"}
-    monkeypatch.setattr(environments, "find", lambda _: Environment(outputs, clients.__getitem__))
+    monkeypatch.setattr(environments, "find", lambda _: Environment("", outputs, True, clients.__getitem__))
     monkeypatch.setattr(unfinished, "_clock", clock)
     monkeypatch.setenv("COLUMNS", "200")
 

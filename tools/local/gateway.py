@@ -14,7 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from threading import Lock
@@ -159,6 +159,8 @@ class Gateway:
         if not path.startswith(prefix):
             return Response(HTTPStatus.FORBIDDEN, [("Content-Type", JSON)], b'{"message":"Forbidden"}')
         path = path.removeprefix(prefix[:-1])
+        if self._api.edge:  # "API endpoint types for REST APIs"
+            request = replace(request, headers=[(_capitalized(name), value) for name, value in request.headers])
         method, parameters = self._route(request.method, path)
         allowed = self._authorize(method.authorizer, request, path) if method.authorizer else None
         self._throttle((method.resource, request.method))
@@ -330,6 +332,10 @@ def _allows(policy: Mapping[str, Any], arn: str) -> bool:
         and any(fnmatchcase(arn, resource) for resource in _list(statement["Resource"]))
     }
     return effects == {"Allow"}
+
+
+def _capitalized(name: str) -> str:
+    return "-".join(word.capitalize() for word in name.split("-"))
 
 
 def _list(one_or_more: Any) -> list[Any]:
