@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import boto3
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
-
 from tools.local import template
+from tools.local.aws import REGION
 from tools.local.deployed import Deployed
+from tools.local.transform import transform
 
-REGION, ACCOUNT = "eu-west-1", "123456789012"
+ACCOUNT = "123456789012"
 
 
 def deployed(parameters: Mapping[str, str] | None = None) -> Deployed:
@@ -44,13 +42,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Deployed:
 
 @cache
 def _transformed(parameters: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    source = template.load()
-    for properties in (source["Globals"]["Function"], *(each["Properties"] for each in source["Resources"].values())):
-        if "CodeUri" in properties:
-            properties["CodeUri"] = "s3://bucket/artifact"
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
-    made: dict[str, Any] = translator.translate(source, dict(parameters))
-    return made
+    return transform(template.load(), dict(parameters))
 
 
 def _physical_id(name: str, type_: str) -> str:

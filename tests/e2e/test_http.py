@@ -124,9 +124,10 @@ class TestResponse:
         assert first.json["text"].endswith("é漢🙂")
         assert_replayed(first, target.probe(key, "answer", size=size))
 
-    def test_of_a_1_mb_png_is_replayed_byte_for_byte(self, target: Target, key: str) -> None:
+    @pytest.mark.parametrize("accept", ["image/png", "*/*", "application/json, */*", None])
+    def test_of_a_1_mb_png_is_replayed_byte_for_byte(self, target: Target, key: str, accept: str | None) -> None:
         how = {"size": 1_000_000, "media_type": "image/png"}
-        headers = [JSON, ("Accept", "image/png")]
+        headers = [JSON, *([("Accept", accept)] if accept else [])]
 
         first = target.probe(key, "answer", headers=headers, **how)
 
@@ -264,6 +265,14 @@ class TestUnknownEndpoint:
     def test_is_a_problem_too(self, target: Target) -> None:
         target.needs(Trait.GATEWAY_RESPONSES)
 
-        answer = target.get("/v1/nothing")
+        answer = target.send("GET", "/v1/nothing")
 
         assert (answer.status, answer.problem) == (404, "not-found")
+
+    def test_does_not_repeat_a_token(self, target: Target) -> None:
+        target.needs(Trait.GATEWAY_RESPONSES)
+
+        answer = target.get("/v1/nothing")
+
+        assert (answer.status, answer.problem) == (403, "gateway-error")
+        assert target.tokens["alice"].encode() not in answer.body

@@ -41,6 +41,7 @@ _RESPONSES: dict[str, tuple[int, str | None]] = {
     # The guide says 504, and that another format than the documented one is a 502; access logs show 502 for both.
     "INTEGRATION_FAILURE": (502, "Internal server error"),
     "INTEGRATION_TIMEOUT": (504, "Endpoint request timed out"),
+    "INVALID_SIGNATURE": (403, None),
     "MISSING_AUTHENTICATION_TOKEN": (403, "Missing Authentication Token"),
     "REQUEST_TOO_LARGE": (413, "Request Too Long"),
     "THROTTLED": (429, "Too Many Requests"),
@@ -161,20 +162,24 @@ class Gateway:
         path = path.removeprefix(prefix[:-1])
         if self._api.edge:  # "API endpoint types for REST APIs"
             request = replace(request, headers=[(_capitalized(name), value) for name, value in request.headers])
-        method, parameters = self._route(request.method, path)
+        method, parameters = self._route(request, path)
         allowed = self._authorize(method.authorizer, request, path) if method.authorizer else None
         self._throttle((method.resource, request.method))
         _validate(method, request)
         event = self._event(request, method, path, query, parameters, context["requestId"], allowed)
         return self._integrate(method, event, request)
 
-    def _route(self, verb: str, path: str) -> tuple[Method, Mapping[str, str]]:
+    def _route(self, request: Request, path: str) -> tuple[Method, Mapping[str, str]]:
         """The method that a path leads to, and its path parameters: the resource that says most of the path wins."""
         found = [
             (resource, method, parameters)
             for (resource, allowed), method in self._api.methods.items()
-            if allowed in {verb, "ANY"} and (parameters := _match(resource, path)) is not None
+            if allowed in {request.method, "ANY"} and (parameters := _match(resource, path)) is not None
         ]
+        if not found and (sent := request.header("Authorization")):
+            # Where nothing says how a request is authorized, its header is read as a signature.
+            problem = "not a valid key=value pair (missing equal-sign) in Authorization header"
+            raise _Refused("INVALID_SIGNATURE", f"'{sent}' {problem}: '{sent}'.")
         if not found:
             raise _Refused("MISSING_AUTHENTICATION_TOKEN")
         _, method, parameters = min(found, key=lambda each: [_vagueness(part) for part in each[0].split("/")])

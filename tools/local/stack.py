@@ -25,6 +25,7 @@ from tools.local import cloud as local_cloud
 from tools.local import deployed, gateway_server, neighbours, template
 from tools.local.aws import REGION, local_client
 from tools.local.cloud import Cloud
+from tools.local.release import BUILT, release
 from tools.local.samconfig import SAMCONFIG, deploy_parameters
 from tools.progress import console, task
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
@@ -100,7 +101,7 @@ def build() -> Path:
         ToolError: if sam fails.
     """
     _sam(["build"], None)
-    return ROOT / ".aws-sam" / "build"
+    return BUILT
 
 
 def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> None:
@@ -116,9 +117,11 @@ def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> None:
     """
     adapted = template.load(built / "template.yaml")
     template.adapt(adapted)
+    overrides = [*_SETTINGS["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
+    # MiniStack transforms a template with the defaults of its parameters, whatever their values are.
+    adapted["Parameters"]["Release"]["Default"] = release(built, overrides)
     path = built / "local.yaml"
     path.write_text(yaml.safe_dump(adapted, sort_keys=False))
-    overrides = [*_SETTINGS["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
     command = ["deploy", "--config-env", "local", "--config-file", str(SAMCONFIG), "--template-file", str(path)]
     _sam([*command, "--parameter-overrides", *overrides], cloud.environment)
 

@@ -40,14 +40,16 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
 def adapt(template: dict[str, Any]) -> None:
     """Change what MiniStack does not take as AWS does.
 
-    - It refuses CodeDeploy's types, even under a false condition.
+    - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
     """
-    resources = template["Resources"].values()
-    functions = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Serverless::Function"]
-    for properties in (template["Globals"]["Function"], *functions):
-        properties.pop("DeploymentPreference", None)
-    template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
+    resources = template["Resources"]
+    for name, resource in list(resources.items()):
+        if "Metrics" in resource.get("Properties", {}):
+            del resources[name]
+        elif resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"].pop("DeploymentPreference", None)
+    template["Resources"] = _replaced(resources, ":ec2:*::image/*", ":ec2:*:*:image/*")
 
 
 def _replaced(node: Any, old: str, new: str) -> Any:
