@@ -74,6 +74,7 @@ lint: ## Check style, types, imports, spelling and the template
 	@.venv/bin/codespell
 	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
+	$(RUN) tools.wiring
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
 
 .PHONY: contract

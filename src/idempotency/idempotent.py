@@ -40,10 +40,11 @@ class DeclarationError(TypeError):
 
 
 class Declaration(NamedTuple):
-    """What a route is declared with: its choices, and what its body is read as (a `Body`, or ``bytes``)."""
+    """What a route is declared with: its choices, what its body is read as (a `Body`, or ``bytes``), its function."""
 
     policy: Policy
     body: type[Any]
+    business: Callable[..., Any]
 
 
 class Resumed(StoredEvent):
@@ -102,7 +103,9 @@ class Idempotent:
 
         Raises:
             SettingsError: if the stack's settings contradict each other, or a route's policy.
+            DeclarationError: if a route takes an operation, and was not decorated.
         """
+        self.check_routes()
         lifecycle = self._make_lifecycle()
         for declaration in self.declared.values():
             lifecycle.settings.check(declaration.policy)
@@ -112,9 +115,23 @@ class Idempotent:
         """Make what the first request needs, and refuse what contradicts itself: for the function's own start.
 
         Raises:
-            SettingsError: see `lifecycle`.
+            SettingsError, DeclarationError: see `lifecycle`.
         """
         _ = self.lifecycle
+
+    def check_routes(self) -> None:
+        """See that every route that takes an operation is decorated.
+
+        Raises:
+            DeclarationError: if one is not, or the decorators are in the wrong order.
+        """
+        for route in (*self._app._static_routes, *self._app._dynamic_routes):
+            annotated = {each.annotation for each in inspect.signature(route.func).parameters.values()}
+            if route.func not in self.declared and annotated & {Operation, "Operation"}:
+                raise DeclarationError(
+                    f"{route.func.__name__} takes an operation: write @idempotent(…) directly above it, and below "
+                    f"the resolver's decorator of {route.method} {route.path}"
+                )
 
     def __call__(self, policy: Policy) -> Callable[[Callable[Concatenate[B, Operation, P], Result]], Route[P]]:
         """Decorate a route, under the resolver's own decorator.
@@ -135,7 +152,7 @@ class Idempotent:
                 )
 
             _name_after(business, route)
-            self.declared[route] = Declaration(policy, body_class)
+            self.declared[route] = Declaration(policy, body_class, business)
             return route
 
         return decorate

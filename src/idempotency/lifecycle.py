@@ -20,7 +20,7 @@ from aws_lambda_powertools.event_handler import Response
 from cachetools import LRUCache
 
 from idempotency.clock import Clock
-from idempotency.errors import Fenced, NotStorable, Problem, Retry, RowTaken, Undoing
+from idempotency.errors import Fenced, NotStorable, Problem, Retry, RowTaken, UndoFailed, Undoing
 from idempotency.operation import Attempt, Invocation
 from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record
@@ -270,7 +270,7 @@ class Lifecycle:
         except (RowTaken, NotStorable) as error:
             return self._settle(attempt, invocation.judge(error), invocation)
         except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
-            if not isinstance(error, Retry):
+            if not isinstance(error, Retry) or isinstance(error, UndoFailed):
                 self._telemetry.error(error)
             return self._release(attempt.known, Verdict.unsettled(error, verdict))
 

@@ -43,7 +43,8 @@ class Policy:
         key_required: whether a request without a key is refused, or runs unprotected.
         anonymous: whether requests without a principal are served, all of them sharing one scope.
         store_5xx: whether a 500 is kept and replayed too, as Stripe's API v1 does.
-        recoverable: whether recovery finishes an abandoned operation, without its client.
+        recoverable: whether recovery finishes an abandoned operation, without its client; None, like False: it does
+            not. `make lint` asks for a decision where an operation has steps.
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
         keep_headers: lower-case names of the response headers to store.
@@ -56,7 +57,7 @@ class Policy:
     key_required: bool = True
     anonymous: bool = False
     store_5xx: bool = False
-    recoverable: bool = False
+    recoverable: bool | None = None
     max_body: int = 16 * 1024
     lease: int | None = None
     keep_headers: frozenset[str] = KEPT_HEADERS

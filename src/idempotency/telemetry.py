@@ -50,6 +50,9 @@ class Telemetry:
         self._logger.append_keys(outcome=outcome.value)
         if record is not None:
             self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
+            if outcome is Outcome.TAKEN_OVER and record.cut_off:
+                # Whoever was cut off could not tell.
+                self._logger.warning("an earlier attempt was cut off", record=record.id)
 
     def doubt(self, doubts: Sequence[str], record: Record) -> None:
         """Tell an operator, at once, which effects of an operation may be left behind."""

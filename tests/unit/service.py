@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer
 
 import api
+import recovery
 from tests.events import KEY, Context, Headers, proxy_event
 from tools.local.client import Answer
 
@@ -68,6 +69,11 @@ class Api:
     def get(self, path: str, *, resource: str, principal: str = "alice") -> Answer:
         """GET."""
         return self.call(proxy_event("GET", path, resource=resource, authorizer={"principalId": principal}))
+
+    def recover(self) -> dict[str, int]:
+        """Run recovery once."""
+        result: dict[str, int] = recovery.handler({}, Context())
+        return result
 
     def empty(self) -> None:
         """Empty its tables."""
