@@ -100,7 +100,8 @@ build: ## Build the artifact
 
 .PHONY: deploy
 deploy: build ## Deploy to AWS: make deploy ENV=dev
-	@$(SAM) deploy --config-env $(or $(ENV),dev)
+	$(SETUP) dev
+	$(RUN) tools.ops.deploy "$(or $(ENV),dev)"
 
 .PHONY: token
 token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]

@@ -50,6 +50,8 @@ idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynam
 
 # Operations with effects elsewhere: finished by recovery if the client never comes back.
 recoverable = Policy(recoverable=True)
+# Operations that only write their rows: all at once, or not at all.
+atomic = Policy(atomic=True)
 
 
 @cache
@@ -58,10 +60,15 @@ def resources() -> Resources:
     return Resources(Rows(dynamodb, os.environ["RESOURCES_TABLE"]))
 
 
+def on_ec2() -> bool:
+    """Whether servers are EC2 instances; otherwise, a server is no more than its row."""
+    return os.environ.get("SERVER_PROVIDER") == "ec2"
+
+
 @cache
 def provider() -> servers.Provider:
     """Where servers come from."""
-    return Ec2Provider() if os.environ.get("SERVER_PROVIDER") == "ec2" else servers.InventoryProvider()
+    return Ec2Provider() if on_ec2() else servers.InventoryProvider()
 
 
 @cache
@@ -81,7 +88,7 @@ def dns() -> Dns:
 
 
 @app.post("/v1/servers/provision")
-@idempotent(recoverable)
+@idempotent(lambda: recoverable if on_ec2() else atomic)
 def provision_server(server: ServerRequest, operation: Operation) -> Completion:
     """Provision a server."""
     return servers.provision(server, operation, provider(), resources())
@@ -112,6 +119,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a REST API proxy event."""
     started = perf_counter()
     reply = idempotent.resolve(event, context)
+    if reply["statusCode"] >= 500:
+        telemetry.failed(context.function_version)
     logger.info(
         "request",
         method=event["httpMethod"],

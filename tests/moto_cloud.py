@@ -13,6 +13,7 @@ from moto.core.base_backend import BackendDict
 
 import api
 from provisioning import dns
+from tests import roles
 from tests.clocks import SetClock
 from tests.unit.campaigns import Campaigns
 from tests.unit.route53 import strict
@@ -32,8 +33,8 @@ _OF_THE_SESSION = frozenset({"dynamodb", "route53", "secretsmanager"})
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[None]:
-    """An AWS account simulated by moto, with the tables of the stack."""
-    with mock_aws():
+    """An AWS account simulated by moto, with the tables of the stack; functions do only what their roles allow."""
+    with mock_aws(), roles.enforced():
         for table in _TABLES:
             create_table(api.dynamodb, table, table)
         yield

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _SOURCE = ROOT / "src"
 _EVENTS = "Resources.ApiFunction.Properties.Events"
 _STATEMENTS = "Resources.OperationPolicy.Properties.PolicyDocument.Statement"
-_KEY = [{"method.request.header.Idempotency-Key": {"Required": True}}]
+_KEY = [{"method.request.header.Idempotency-Key": {"Required": {"Fn::If": ["IsEdge", True, False]}}}]
 _SLUG = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 # What IAM calls by another name than the API does.
 _IAM_NAMES = {
@@ -166,7 +166,9 @@ def _schema(operation: dict[str, Any]) -> Any:
 
 def _not_recoverable(routes: dict[Key, Route]) -> Iterator[str]:
     for key, (_, declaration) in routes.items():
-        if declaration and declaration.policy.recoverable is None and _takes_steps(declaration.business):
+        if declaration is None or declaration.policy.atomic or declaration.policy.recoverable is not None:
+            continue
+        if _takes_steps(declaration.business):
             yield (
                 f"src/api.py: {' '.join(key)} has steps, and nobody finishes them if its client does not come back: "
                 "declare it with Policy(recoverable=True), or recoverable=False if that is meant"

@@ -143,6 +143,13 @@ class Service:
             self.world.tell(f"{at} ⚡ refused")
             raise self.refusal(f"too much of {at}")
 
+    def weigh(self, what: str) -> None:
+        """Look at the world, as code may that leaves no effect but its rows; it may also fail to see anything."""
+        action = self.world.stop_at(Point(f"weighs {what}", (FAILED, REFUSED)))
+        if action != GO:
+            self.world.tell(f"{what} ⚡ {action}")
+            raise Retry("It cannot be seen.") if action == FAILED else self.refusal(f"too much of {what}")
+
     def refusal(self, why: str) -> Rejected:
         # Who refused is part of the answer, so that no two attempts have the same one by accident.
         return Rejected("refused", f"Not for {self.operation.principal}, said {self.world.me.name}: {why}.", status=422)
@@ -197,9 +204,38 @@ def row(service: Service) -> Completion:
     return response
 
 
+def only_a_row(service: Service) -> Completion:
+    """A row, and no other effect."""
+    response = service.created()
+    response.rows = (Row(ROWS, {"id": f"row of {service.operation.id}", "made_by": service.world.me.name}),)
+    return response
+
+
+def only_a_name(service: Service) -> Completion:
+    """A row that only one operation can have, and no other effect."""
+    response = service.created()
+    response.rows = (Row(ROWS, {"id": "the name"}, service.refusal("the name is taken")),)
+    return response
+
+
+def only_a_large_row(service: Service) -> Completion:
+    """The same as `only_a_row` with a body that does not fit into the record."""
+    return enlarged(only_a_row(service))
+
+
+def weighs(service: Service) -> Completion:
+    """Looks at the world, which may fail or speak against it, before it writes its row."""
+    service.weigh("the quota")
+    return only_a_row(service)
+
+
 def large(service: Service) -> Completion:
     """A body that does not fit into the record, and differs from attempt to attempt."""
-    response = service.created(service.call("server"))
+    return enlarged(service.created(service.call("server")))
+
+
+def enlarged(response: Completion) -> Completion:
+    """Give a response a body that does not fit into the record, and differs from attempt to attempt."""
     noise = "".join(hashlib.sha256(f"{response.body}{part}".encode()).hexdigest() for part in range(120))
     response.body = {**(response.body or {}), "noise": noise}
     return response
@@ -354,11 +390,13 @@ class Version:
         business: what the key's operation does; None if this version has no such route.
         body: what its route accepts.
         form: the form in which it stores a request; it reads no other one.
+        policy: the route's choices; None for the scenario's.
     """
 
     business: Business | None
     body: type[Thing] = Thing
     form: bytes = b""
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -455,6 +493,8 @@ def _rollout(
 BESIDE = {"A": {"version": "first"}, "B": {"version": "then", "principal": "bob"}}
 """Two operations, of which the last version may be unable to carry one on."""
 OLD, LONGER, REORDERED, RENAMED = (Version(business) for business in (campaign, longer, reordered, renamed))
+ATOMIC = Policy(atomic=True)
+ROW_ALONE = Version(only_a_row, policy=ATOMIC)
 UNREACHED = r"before it reached (dns|page|landing page|name)"
 
 SCENARIOS: dict[str, Scenario] = {
@@ -474,6 +514,14 @@ SCENARIOS: dict[str, Scenario] = {
     "worker and recovery": Scenario(campaign, {"A": {}}, Policy(recoverable=True), recovery=True),
     "worker, retry and recovery": Scenario(campaign, policy=Policy(recoverable=True), recovery=True, faults=1, jumps=1),
     "three workers": Scenario(campaign, {"A": {}, "B": {}, "C": {}}, faults=1, jumps=1),
+    "atomic": Scenario(only_a_row, policy=ATOMIC),
+    "atomic, two principals, one name": Scenario(only_a_name, {"A": {}, "B": {"principal": "bob"}}, ATOMIC),
+    "atomic, large body": Scenario(only_a_large_row, policy=ATOMIC),
+    "atomic, may refuse": Scenario(weighs, policy=ATOMIC),
+    "atomic, another request": Scenario(only_a_row, {"A": {}, "B": {"body": b'{"size":"small"}'}}, ATOMIC),
+    "atomic, a short time to live": Scenario(
+        only_a_row, policy=ATOMIC, settings=Settings(ttl=60, unfinished_ttl=60, cache_bytes=0)
+    ),
     "undone with its result": _any_code(undone_with_result, workers="AB"),
     "undone blindly": _any_code(undone_blindly, workers="AB"),
     "undoing fails": _any_code(doomed, workers="AB"),
@@ -501,6 +549,8 @@ SCENARIOS: dict[str, Scenario] = {
     "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "landing page"]),
     "rollout of another body": _rollout(OLD, Version(campaign, Narrowed), "refuses the stored request"),
     "rollback of another form": _rollout(Version(campaign, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
+    "rollout of an atomic operation": _rollout(OLD, ROW_ALONE, unshared=["page", "name"]),
+    "rollback of an atomic operation": _rollout(ROW_ALONE, OLD, unshared=["page", "name"]),
     "rollback of the route": _rollout(OLD, Version(None), "has no idempotent route for POST /v1/things"),
 }
 
@@ -589,7 +639,7 @@ class Deployment:
 
         things.__annotations__["body"] = deployed.body
         things.__annotations__["operation"] = Operation
-        app.post(ROUTE)(idempotent(self.scenario.policy)(things))
+        app.post(ROUTE)(idempotent(deployed.policy or self.scenario.policy)(things))
         return idempotent
 
     def _lifecycle(self, telemetry: Telemetry) -> Lifecycle:

@@ -272,18 +272,71 @@ def refused_request_is_not_looked_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lifecycle, "look_up", lambda *_: None)
 
 
+def atomic_write_has_no_condition(patch: pytest.MonkeyPatch) -> None:
+    def commit(self: Store, *args: Any, **kwargs: Any) -> Record:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(store, "_FREE", "attribute_not_exists(id) OR attribute_exists(id)")
+            return original(self, *args, **kwargs)
+
+    original = Store.commit
+    patch.setattr(Store, "commit", commit)
+
+
+def atomic_run_answers_for_itself(patch: pytest.MonkeyPatch) -> None:
+    def commit(self: Store, candidate: Record, *args: Any, **kwargs: Any) -> Record:
+        return replace(original(self, candidate, *args, **kwargs), owner=candidate.owner)
+
+    original = Store.commit
+    patch.setattr(Store, "commit", commit)
+
+
+def atomic_rows_are_not_the_records(patch: pytest.MonkeyPatch) -> None:
+    def put(self: Store, candidate: Record, condition: str, rows: Any = (), **values: Any) -> None:
+        for row in rows:
+            item = store._row_item(row, candidate.operation_id)
+            self._call(self._client.put_item, TableName=row.table, Item=item)
+        original(self, candidate, condition, **values)
+
+    original = Store._put
+    patch.setattr(Store, "_put", put)
+
+
+def atomic_operation_replaces_what_is_unfinished(patch: pytest.MonkeyPatch) -> None:
+    def commit(self: Store, candidate: Record, *args: Any, **kwargs: Any) -> Record:
+        found = original(self, candidate, *args, **kwargs)
+        if found.completed:
+            return found
+        return original_replace(self, found, replace(candidate, status=Status.COMPLETED, response=_EMPTY))
+
+    original, original_replace = Store.commit, Store._replace
+    patch.setattr(Store, "commit", commit)
+
+
+def nobody_is_told_of_steps_that_are_no_more(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Attempt, "doubts", lambda *_: [])
+
+
+_EMPTY = {"status": 201, "headers": {}, "text": True, "compressed": False, "body": b""}
+
 BROKEN: list[tuple[int, Break, str]] = [
     (1, completed_runs_again, "two workers"),
     (1, live_lease_is_taken, "two workers"),
     (1, late_owner_is_overlooked, "two workers and two steps"),
     (1, replacement_is_replaced, "a short time to live"),
     (1, every_attempt_answers_for_itself, "two workers"),
+    (1, atomic_write_has_no_condition, "atomic"),
+    (1, atomic_write_has_no_condition, "atomic, a short time to live"),
+    (1, atomic_run_answers_for_itself, "atomic"),
+    (1, atomic_run_answers_for_itself, "atomic, may refuse"),
     (2, nobody_is_fenced, "two workers"),
     (2, rows_go_ahead_of_the_completion, "two workers and a business row"),
     (2, rows_go_ahead_of_the_completion, "two principals, one name"),
+    (2, rows_go_ahead_of_the_completion, "atomic"),
+    (2, atomic_rows_are_not_the_records, "atomic"),
     (3, steps_are_forgotten, "two workers and two steps"),
     (3, downstream_keys_are_new_each_time, "two workers and two steps"),
     (3, operation_id_is_new_each_time, "two workers"),
+    (3, atomic_operation_replaces_what_is_unfinished, "rollout of an atomic operation"),
     (4, lapsed_lease_is_never_taken, "alone"),
     (4, released_key_is_never_taken, "alone"),
     (4, recovery_does_not_find_it, "worker and recovery"),
@@ -304,6 +357,7 @@ BROKEN: list[tuple[int, Break, str]] = [
     (8, undo_without_a_result_does_nothing, "undone blindly"),
     (8, kept_500_is_a_refusal, "a result that cannot be kept"),
     (8, kept_500_is_a_refusal, "every error is final"),
+    (8, nobody_is_told_of_steps_that_are_no_more, "rollout of an atomic operation"),
     (8, undone_step_is_forgotten, "two workers, reserved and undone"),
     (9, unreadable_record_stops_recovery, "rollback of another form"),
     (9, missing_route_is_passed_over, "rollback of the route"),

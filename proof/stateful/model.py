@@ -97,16 +97,17 @@ class Model:
     Args:
         timeout: seconds that an invocation has.
         now: milliseconds since the epoch.
+        atomic: whether servers are no more than their rows.
     """
 
     timeout: int
     now: int
+    atomic: bool = False
     keys: dict[tuple[str, str], Key] = field(default_factory=dict)
     servers: int = 0
 
     def post(self, post: Post) -> Expected:
         """Answer a request."""
-        deadline = self.now + self.timeout * 1000
         found = self.keys.get((post.principal, post.key))
         if post.body == INVALID:
             # It is looked up before it is refused: an earlier version may have accepted it.
@@ -117,6 +118,11 @@ class Model:
             return self._completed(found, post)
         if post.down:
             return Expected(503, "unavailable", retry_after=1)
+        answer = self._run_at_once if self.atomic else self._claim
+        return answer(post, found, forgotten=forgotten)
+
+    def _claim(self, post: Post, found: Key | None, *, forgotten: bool) -> Expected:
+        deadline = self.now + self.timeout * 1000
         # A claim first fails if there is any record: only the next write, which this death prevents, would change that.
         if post.death == "before the claim" or (post.death == "after the claim" and found is not None):
             return Expected(502)
@@ -174,6 +180,22 @@ class Model:
         if post.death != "before the commit":
             self._complete(known, 201)
         return Expected(502) if post.death else Expected(201)
+
+    def _run_at_once(self, post: Post, found: Key | None, *, forgotten: bool) -> Expected:
+        """Run an atomic operation: its business logic first, then the one write, a transaction if there is a row."""
+        write = {"succeed": "commit", "refuse": "claim"}.get(post.will)
+        if write and post.death == f"before the {write}":
+            return Expected(502)
+        dies = bool(write) and post.death == f"after the {write}"
+        if found and not forgotten:
+            return Expected(502) if dies else self._completed(found, post)
+        if not write:
+            return _RELEASED[post.will]
+        if found and dies:
+            return Expected(502)  # that write has failed; the next one would replace what is forgotten
+        known = self.keys[post.principal, post.key] = Key(post.body, self.now, self.now, self.now)
+        self._complete(known, 201 if post.will == "succeed" else 403)
+        return Expected(502) if dies else Expected(known.final, "" if known.final == 201 else "refused")
 
     def _complete(self, known: Key, final: int) -> None:
         known.status, known.final, known.warm = "completed", final, True

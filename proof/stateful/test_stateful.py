@@ -35,7 +35,7 @@ from tools.local.tables import create_table
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-WALKS = 50
+WALKS = 40
 STEPS = 40
 BODIES = [SERVER, {**SERVER, "size": "small"}, {"region": "mars"}]
 
@@ -66,15 +66,20 @@ class World:
         client: the functions' client of DynamoDB.
         clock: their clock.
         monkeypatch: puts their environment in place.
+        atomic: whether servers are no more than their rows.
     """
 
-    def __init__(self, client: DynamoDBClient, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, client: DynamoDBClient, clock: SetClock, monkeypatch: pytest.MonkeyPatch, *, atomic: bool
+    ) -> None:
         self.clock = clock
+        self.atomic = atomic
         self._client = client
         self._monkeypatch = monkeypatch
         self._post = _ANY
         self._claims = 0
         monkeypatch.setattr(api, "provider", lambda: self)
+        monkeypatch.setenv("SERVER_PROVIDER", "record" if atomic else "ec2")
         # The SDK pauses between its own attempts; these seconds would show nothing.
         monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
         client.meta.events.register("before-send.dynamodb.*", self._before_send)
@@ -146,7 +151,7 @@ class Walk(RuleBasedStateMachine):
         self._service = service
         self._world = world
         world.renew()
-        self._model = Model(TIMEOUT_SECONDS, world.clock.now())
+        self._model = Model(TIMEOUT_SECONDS, world.clock.now(), world.atomic)
 
     @rule(seconds=st.sampled_from([0.3, 1, 2, 5, 11.5, 12.5, 86_400, 8 * 86_400]))
     def time_passes(self, seconds: float) -> None:
@@ -225,10 +230,16 @@ def seen(answer: Answer) -> Expected:
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.parametrize("atomic", [False, True], ids=["recoverable", "atomic"])
 def test_whatever_happens_the_api_behaves_like_its_model(
-    in_process: InProcess, clock: SetClock, dynamodb_client: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+    in_process: InProcess,
+    clock: SetClock,
+    dynamodb_client: DynamoDBClient,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    atomic: bool,
 ) -> None:
-    world = World(dynamodb_client, clock, monkeypatch)
+    world = World(dynamodb_client, clock, monkeypatch, atomic=atomic)
 
     class ThisWalk(Walk):
         def __init__(self) -> None:

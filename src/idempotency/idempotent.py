@@ -42,9 +42,14 @@ class DeclarationError(TypeError):
 class Declaration(NamedTuple):
     """What a route is declared with: its choices, what its body is read as (a `Body`, or ``bytes``), its function."""
 
-    policy: Policy
+    choice: Policy | Callable[[], Policy]
     body: type[Any]
     business: Callable[..., Any]
+
+    @property
+    def policy(self) -> Policy:
+        """The route's choices, as the configuration has them."""
+        return self.choice if isinstance(self.choice, Policy) else self.choice()
 
 
 class Resumed(StoredEvent):
@@ -133,26 +138,30 @@ class Idempotent:
                     f"the resolver's decorator of {route.method} {route.path}"
                 )
 
-    def __call__(self, policy: Policy) -> Callable[[Callable[Concatenate[B, Operation, P], Result]], Route[P]]:
+    def __call__(
+        self, policy: Policy | Callable[[], Policy]
+    ) -> Callable[[Callable[Concatenate[B, Operation, P], Result]], Route[P]]:
         """Decorate a route, under the resolver's own decorator.
 
         Args:
-            policy: the route's choices.
+            policy: the route's choices; or, if they depend on configuration, a function that makes them.
 
         Raises:
             DeclarationError: if the function does not look like ``(body, operation, **path_parameters)``.
         """
 
         def decorate(business: Callable[Concatenate[B, Operation, P], Result]) -> Route[P]:
-            body_class = _body_class(business)
+            declaration = Declaration(policy, _body_class(business), business)
 
             def route(*args: P.args, **path: P.kwargs) -> Response[Any]:
                 return self._answer(
-                    policy, body_class, lambda body, operation: business(body, operation, *args, **path)
+                    declaration.policy,
+                    declaration.body,
+                    lambda body, operation: business(body, operation, *args, **path),
                 )
 
             _name_after(business, route)
-            self.declared[route] = Declaration(policy, body_class, business)
+            self.declared[route] = declaration
             return route
 
         return decorate

@@ -20,7 +20,7 @@ from aws_lambda_powertools.event_handler import Response
 from cachetools import LRUCache
 
 from idempotency.clock import Clock
-from idempotency.errors import Fenced, NotStorable, Problem, Retry, RowTaken, UndoFailed, Undoing
+from idempotency.errors import Fenced, NotStorable, Problem, Retry, RowTaken, Unavailable, UndoFailed, Undoing
 from idempotency.operation import Attempt, Invocation
 from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record
@@ -102,7 +102,7 @@ class Lifecycle:
     def run(self, invocation: Invocation, key: str, wait: int = 0) -> Reply:
         """Answer a request: run its operation, or find out that somebody did, or does.
 
-        First request: 2 writes. Replay: 1 failed write, or nothing from the cache.
+        First request: 2 writes, or 1 if the operation is atomic. Replay: 1 failed write, or nothing from the cache.
 
         Args:
             invocation: the request, and what carries it out.
@@ -121,11 +121,12 @@ class Lifecycle:
         pauses = chain(_WAIT_PAUSES, repeat(_LONGEST_WAIT_PAUSE))
         waited = 0
 
-        record = self._cached(id_) or self._claim(id_, owner, invocation)
-        while record.owner != owner:
+        begin = self._run_at_once if policy.atomic else self._claim
+        record = self._cached(id_) or begin(id_, owner, invocation)
+        while isinstance(record, Record) and record.owner != owner:
             now = self.clock.now()
             if record.expired(now):
-                record = self._claim(id_, owner, invocation)
+                record = begin(id_, owner, invocation)
             elif record.fingerprint != request.fingerprint:
                 self._telemetry.emit(Outcome.KEY_REUSED, record)
                 raise Problem("key-reused", "Use a new Idempotency-Key for a new request.")
@@ -136,7 +137,9 @@ class Lifecycle:
             else:
                 self._pause(record, wait_until, next(pauses), waited)
                 waited = self.clock.now() - started
-                record = self.store.get(id_) or self._claim(id_, owner, invocation)
+                record = self.store.get(id_) or begin(id_, owner, invocation)
+        if isinstance(record, Reply):
+            return record
         self._count_wait(record, waited)
         return self.perform(record, invocation)
 
@@ -206,18 +209,70 @@ class Lifecycle:
         return self._release(record, Verdict(End.RETRY, StoredResponse(503), error=reason)).outcome
 
     def _claim(self, id_: str, owner: str, invocation: Invocation) -> Record:
-        now, policy = self.clock.now(), invocation.policy
-        if invocation.deadline - now < self.settings.time_for_a_step * 1000:
-            record = self.store.get(id_)
-            if record is None or record.claimable(now):
-                raise Retry("Too little time is left to begin.")
+        now, request = self.clock.now(), invocation.request
+        if record := self._too_late_for(id_, invocation, now):
             return record
-        candidate = self._candidate(id_, owner, policy, now, invocation.deadline)
-        packed = invocation.request.pack() if policy.recoverable else None
-        fingerprint = invocation.request.fingerprint
-        return self.store.claim(replace(candidate, fingerprint=fingerprint, request=packed), now)
+        candidate = self._candidate(id_, owner, invocation.policy, now, invocation.deadline, request.fingerprint)
+        if invocation.policy.recoverable:
+            candidate = replace(candidate, request=request.pack())
+        return self.store.claim(candidate, now)
 
-    def _candidate(self, id_: str, owner: str, policy: Policy, now: int, deadline: int) -> Record:
+    def _run_at_once(self, id_: str, owner: str, invocation: Invocation) -> Record | Reply:
+        """Run an atomic operation, then claim its key and complete it in one write.
+
+        Returns:
+            How it ended; or the record that is in its way, for which this run was in vain, and without a trace.
+        """
+        now, request = self.clock.now(), invocation.request
+        if record := self._too_late_for(id_, invocation, now):
+            return record
+        candidate = self._candidate(id_, owner, invocation.policy, now, invocation.deadline, request.fingerprint)
+        attempt = Attempt(candidate, invocation, self.store, self.settings, self.clock)
+        return self._commit(candidate, self._execute(attempt, invocation), invocation)
+
+    def _commit(self, candidate: Record, verdict: Verdict, invocation: Invocation) -> Record | Reply:
+        now = self.clock.now()
+        if verdict.end is End.RETRY:
+            return self._give_up(candidate, verdict, now)
+        expires_at = now // 1000 + self.settings.ttl_of(invocation.policy)
+        rows = verdict.rows if verdict.end is End.COMPLETE else ()
+        try:
+            record = self.store.commit(candidate, verdict.response, now, expires_at_seconds=expires_at, rows=rows)
+        except (RowTaken, NotStorable) as error:
+            return self._commit(candidate, invocation.judge(error), invocation)
+        except Unavailable as error:
+            return self._commit(candidate, Verdict.unsettled(error, verdict), invocation)
+        if record.owner != candidate.owner:
+            return record
+        if record.attempt > 1:
+            self._telemetry.emit(Outcome.EXPIRED, record)
+        return self._executed(record, verdict.response, verdict.unkept)
+
+    def _give_up(self, candidate: Record, verdict: Verdict, now: int) -> Record | Reply:
+        """End an atomic operation that failed for now, unless its key has been used; nothing is written."""
+        standing = self.store.get(candidate.id)
+        if standing is None or standing.expired(now):
+            return self._answer_for_now(Outcome.RELEASED, candidate, verdict)
+        if standing.owner == candidate.owner:  # only the acknowledgement was lost
+            return self._executed(standing, self.store.response(standing))
+        return standing
+
+    def _too_late_for(self, id_: str, invocation: Invocation, now: int) -> Record | None:
+        """The record of a key for which too little time is left; None if there is enough.
+
+        Raises:
+            Retry: if somebody has to run it.
+        """
+        if invocation.deadline - now >= self.settings.time_for_a_step * 1000:
+            return None
+        record = self.store.get(id_)
+        if record is None or record.claimable(now):
+            raise Retry("Too little time is left to begin.")
+        return record
+
+    def _candidate(
+        self, id_: str, owner: str, policy: Policy, now: int, deadline: int, fingerprint: str = ""
+    ) -> Record:
         return Record(
             id=id_,
             owner=owner,
@@ -225,7 +280,7 @@ class Lifecycle:
             expires_at=now // 1000 + max(self.settings.unfinished_ttl, self.settings.ttl_of(policy)),
             claimed_at=now,
             created_at=now,
-            fingerprint="",
+            fingerprint=fingerprint,
             operation_id=str(uuid4()),
         )
 
@@ -291,18 +346,19 @@ class Lifecycle:
         return Reply(Outcome.EXECUTED, response, unkept=unkept)
 
     def _release(self, record: Record, verdict: Verdict) -> Reply:
-        asked = verdict.response.header("retry-after")
-        backoff = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
-        pause = max(backoff, int(asked) if asked.isdecimal() and len(asked) < _DIGITS_OF_A_PAUSE else 0)
+        pause = _pause_after(record, verdict)
         parked = record.recoveries >= self.settings.max_recoveries
         due = PARKED_UNTIL if parked else self.clock.now() + pause * 1000
         try:
             self.store.release(record, due=due, error=verdict.error or f"HTTP {verdict.response.status}")
         except Exception as error:  # noqa: BLE001 - nothing is lost: the lease lapses instead
             self._telemetry.error(error)
-        outcome = Outcome.PARKED if parked else Outcome.RELEASED
+        return self._answer_for_now(Outcome.PARKED if parked else Outcome.RELEASED, record, verdict)
+
+    def _answer_for_now(self, outcome: Outcome, record: Record, verdict: Verdict) -> Reply:
         self._telemetry.emit(outcome, record)
-        added = {} if asked else {"Retry-After": [str(pause)]}
+        told = verdict.response.header("retry-after")
+        added = {} if told else {"Retry-After": [str(_pause_after(record, verdict))]}
         response = replace(verdict.response, headers={**verdict.response.headers, **added})
         return Reply(outcome, response, unkept=verdict.unkept)
 
@@ -325,6 +381,13 @@ class Lifecycle:
         with suppress(ValueError):  # larger than the whole cache
             # Whatever else a record of an earlier version still holds is not paid for by its size.
             self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)
+
+
+def _pause_after(record: Record, verdict: Verdict) -> int:
+    """Seconds until recovery tries again: as long as the response asks for, and longer with each of its attempts."""
+    asked = verdict.response.header("retry-after")
+    backoff: int = min(2**record.recoveries, _LONGEST_RECOVERY_PAUSE)
+    return max(backoff, int(asked) if asked.isdecimal() and len(asked) < _DIGITS_OF_A_PAUSE else 0)
 
 
 def _memory(response: StoredResponse) -> int:

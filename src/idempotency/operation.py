@@ -177,7 +177,8 @@ class Operation:
             Rejected: if the call raised it, in this attempt or in an earlier one; always of this very class, since that
                 is all that a later attempt can raise.
             Retry: if too little time is left to do it safely.
-            StepError: if the name is used twice, or inside another step; or the call or the undo is no function.
+            StepError: if the name is used twice, or inside another step; if the call or the undo is no function; or if
+                the operation is atomic.
             NotStorable: if the result cannot be kept.
         """
         for what, given in (("call", call), ("undo", undo)):
@@ -218,6 +219,8 @@ class Operation:
         outer = _current_step.get()
         if outer and outer[0] is self:
             raise StepError(f"step {name!r} is inside step {outer[1]!r}")
+        if self._invocation.policy.atomic:
+            raise StepError(f"step {name!r} is in an atomic operation, which keeps nothing before its rows")
         if not 0 < len(name) <= _NAME_LIMIT or name.startswith(_UNDO) or not name.isprintable():
             raise StepError(f"{name!r} cannot be the name of a step")
         with self._lock:

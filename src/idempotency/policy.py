@@ -45,9 +45,15 @@ class Policy:
         store_5xx: whether a 500 is kept and replayed too, as Stripe's API v1 does.
         recoverable: whether recovery finishes an abandoned operation, without its client; None, like False: it does
             not. `make lint` asks for a decision where an operation has steps.
+        atomic: whether the operation has no effect but its rows, and so takes one write: its code runs first, then one
+            transaction claims the key, writes the rows and keeps the response. Two duplicates may run the code at
+            once; one of them commits, and the other replays that. It cannot have steps, and needs no recovery.
         max_body: largest request body, in bytes.
         lease: longest time, in seconds, between two checkpoints; None: up to the Lambda deadline.
         keep_headers: lower-case names of the response headers to store.
+
+    Raises:
+        SettingsError: if they contradict each other.
     """
 
     ttl: int | None = None
@@ -61,6 +67,11 @@ class Policy:
     max_body: int = 16 * 1024
     lease: int | None = None
     keep_headers: frozenset[str] = KEPT_HEADERS
+    atomic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.atomic and self.recoverable:
+            raise SettingsError("an atomic operation leaves nothing to recover: a route is atomic or recoverable")
 
     def stores(self, status: int) -> bool:
         """Whether a response with this HTTP status ends the operation; otherwise it is released for a retry.

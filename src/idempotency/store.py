@@ -253,28 +253,46 @@ class Store(_Table):
             Fenced: if the record is not the owner's any more.
             RowTaken: if a row belongs to another operation; nothing was written.
         """
-        description, body = response.pack()
-        if len(body) > _INLINE_LIMIT:
-            description["parts"] = self._write_parts(record, body, expires_at_seconds)
-        else:
-            description["body"] = body
+        completed = self._completed(record, *response.pack(), expires_at_seconds)
         update = (
             "SET #status = :status, #response = :response, expires_at = :expires_at "
             "REMOVE recovery_shard, #request, steps, refused, begun, failure, last_error"
         )
-        values = {"status": Status.COMPLETED, "response": description, "expires_at": expires_at_seconds}
+        values = {name: getattr(completed, name) for name in ("status", "response", "expires_at")}
         self._write_owned(record, update, values, inserted=rows)
-        return replace(
-            record,
-            status=Status.COMPLETED,
-            response=description,
-            expires_at=expires_at_seconds,
-            request=None,
-            steps={},
-            refused={},
-            begun=(),
-            failure=None,
-        )
+        return completed
+
+    def commit(
+        self,
+        candidate: Record,
+        response: StoredResponse,
+        now: int,
+        *,
+        expires_at_seconds: int,
+        rows: Sequence[Row] = (),
+    ) -> Record:
+        """Claim a key for a new owner that has its final response already, together with the business rows: 1 write.
+
+        Doubled by rows; 1 write more if there is an expired record in the way. For a body that is too large for the
+        record, 1 read ahead of it all, so that no duplicate writes the parts for nothing, and 1 batch for these.
+
+        Returns:
+            The record as it now is: the claimant's if ``owner`` is, even if its acknowledgement was lost on the way.
+
+        Raises:
+            RowTaken: if a row belongs to another operation; nothing was written.
+        """
+        description, body = response.pack()
+        if len(body) > _INLINE_LIMIT and (standing := self.get(candidate.id)) and not standing.expired(now):
+            return standing
+        completed = self._completed(candidate, description, body, expires_at_seconds)
+        try:
+            self._put(completed, _FREE, rows)
+        except _ConditionFailed as failed:
+            found = _record(failed.item)
+        else:
+            return completed
+        return self._replace(found, completed, rows) if found.expired(now) else found
 
     def response(self, record: Record) -> StoredResponse:
         """Load the response of a completed record: no read, or 1 batch for the parts of a large body."""
@@ -320,11 +338,29 @@ class Store(_Table):
             return False
         return True
 
-    def _replace(self, expired: Record, candidate: Record) -> Record:
+    def _completed(self, record: Record, description: dict[str, Any], body: bytes, expires_at_seconds: int) -> Record:
+        """The record with its final response, see `StoredResponse.pack`; the parts of a large body are written."""
+        if len(body) > _INLINE_LIMIT:
+            description["parts"] = self._write_parts(record, body, expires_at_seconds)
+        else:
+            description["body"] = body
+        return replace(
+            record,
+            status=Status.COMPLETED,
+            response=description,
+            expires_at=expires_at_seconds,
+            request=None,
+            steps={},
+            refused={},
+            begun=(),
+            failure=None,
+        )
+
+    def _replace(self, expired: Record, candidate: Record, rows: Sequence[Row] = ()) -> Record:
         # No attempt of the operation that is forgotten counts as one of this one's.
         claimed = replace(candidate, attempt=expired.attempt + 1, releases=expired.attempt)
         try:
-            self._put(claimed, _NOT_REPLACED_SINCE, expires_at=expired.expires_at)
+            self._put(claimed, _NOT_REPLACED_SINCE, rows, expires_at=expired.expires_at)
         except _ConditionFailed as failed:
             return _record(failed.item)
         return claimed
@@ -344,15 +380,18 @@ class Store(_Table):
         except _ConditionFailed as failed:
             return _record(failed.item) if failed.item else self.claim(candidate, candidate.claimed_at)
 
-    def _put(self, candidate: Record, condition: str, **values: Any) -> None:
+    def _put(self, candidate: Record, condition: str, rows: Sequence[Row] = (), **values: Any) -> None:
         shard = {"recovery_shard": candidate.id[0]} if candidate.request is not None else {}
-        self._call(
-            self._client.put_item,
-            TableName=self.table,
-            Item=_encode({**_item(candidate), **shard}),
+        request = {
+            "TableName": self.table,
+            "Item": _encode({**_item(candidate), **shard}),
             **_expressions({"ConditionExpression": condition}, values),
-            ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if rows:
+            self._transact({"Put": request}, candidate.operation_id, rows, ())
+        else:
+            self._call(self._client.put_item, **request)
 
     def _write_owned(
         self,
@@ -368,7 +407,7 @@ class Store(_Table):
         request = self._update_request(record.id, update, _OWNED, owned, names)
         try:
             if inserted or deleted:
-                self._transact(request, record.operation_id, inserted, deleted)
+                self._transact({"Update": request}, record.operation_id, inserted, deleted)
             else:
                 self._call(self._client.update_item, **request)
         except _ConditionFailed as failed:
@@ -390,10 +429,10 @@ class Store(_Table):
         }
 
     def _transact(
-        self, update: dict[str, Any], operation_id: str, inserted: Sequence[Row], deleted: Sequence[Row]
+        self, write: dict[str, Any], operation_id: str, inserted: Sequence[Row], deleted: Sequence[Row]
     ) -> None:
         writes: list[Any] = [
-            {"Update": update},
+            write,
             *(
                 {"Put": {"Item": _row_item(row, operation_id), **_if_row_is_free(row, operation_id)}}
                 for row in inserted
@@ -540,7 +579,8 @@ def _outcomes(record: Record) -> dict[str, Any]:
 
 
 def _item(record: Record) -> Item:
-    return {name: value for name, value in vars(record).items() if value or name == "steps"}
+    # A checkpoint needs a map to write its result into.
+    return {name: value for name, value in vars(record).items() if value or (name == "steps" and not record.completed)}
 
 
 def _record(item: Item) -> Record:

@@ -6,6 +6,7 @@ Each fault ends by itself: the SDK's next attempt goes through.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,20 @@ Fault = Callable[[AWSPreparedRequest], AWSResponse]
 SDK_ATTEMPTS = 3
 
 
-def lose_answers(worker: Worker, operation: str, times: int = 1) -> None:
-    """Carry requests out, and drop the connection before their answers."""
+def lose_answers(worker: Worker, operation: str, times: int = 1, token: str = "") -> None:
+    """Carry requests out, and drop the connection before their answers.
+
+    Args:
+        worker: the worker that sends the requests.
+        operation: their API operation.
+        times: how many.
+        token: the transaction's `ClientRequestToken` of these requests; empty for the one that the SDK sends again.
+    """
 
     def lose(request: AWSPreparedRequest) -> AWSResponse:
         session = URLLib3Session()
+        if token:
+            request.body = re.sub(rb'("ClientRequestToken": ")[^"]*', rb"\g<1>" + token.encode(), request.body)  # type: ignore[arg-type]
         session.send(request)
         session.close()
         raise ConnectionClosedError(endpoint_url=request.url)

@@ -15,7 +15,9 @@ from aws_lambda_powertools.event_handler import Response
 import api
 import authorizer
 import recovery
+from idempotency.errors import Retry
 from idempotency.operation import Operation
+from idempotency.policy import Policy
 from idempotency.response import Completion
 from tests.clocks import SetClock
 from tests.events import Context
@@ -34,6 +36,7 @@ _HEADING = "## What a request costs\n"
 _READS = frozenset({"BatchGetItem", "GetItem", "Query"})
 _DAY = 24 * 3600
 _DIGITS = 5_500_000
+_ATOMIC = Policy(atomic=True)
 
 
 @dataclass
@@ -78,13 +81,16 @@ class Meter:
     def _read(self, parsed: Any, model: Any, context: dict[str, Any], **_: object) -> None:
         asked = context["asked"]
         self._cost.calls += 1
-        if "Error" in parsed:
+        writes = [write for each in asked.get("TransactItems", ()) for write in each.values()]
+        if "Error" in parsed and writes:
+            assert parsed["Error"]["Code"] == "TransactionCanceledException"
+            self._cost.wru += 2 * sum(map(self._unchanged, writes))
+        elif "Error" in parsed:
             assert parsed["Error"]["Code"] == "ConditionalCheckFailedException"
             self._cost.wru += self._unchanged(asked)
         elif model.name in _READS:
             self._cost.rru += sum(table["CapacityUnits"] for table in _listed(parsed["ConsumedCapacity"]))
         else:
-            writes = [write for each in asked.get("TransactItems", ()) for write in each.values()]
             for table in _listed(parsed["ConsumedCapacity"]):
                 written = [write for write in writes if write["TableName"] == table["TableName"]]
                 together = len(written) > 1
@@ -92,7 +98,15 @@ class Meter:
 
     def _unchanged(self, write: Any) -> float:
         key = write.get("Key") or {"id": write["Item"]["id"]}
-        told = self._other.update_item(TableName=write["TableName"], Key=key, ReturnConsumedCapacity="TOTAL")
+        try:
+            told = self._other.update_item(
+                TableName=write["TableName"],
+                Key=key,
+                ConditionExpression="attribute_exists(id)",
+                ReturnConsumedCapacity="TOTAL",
+            )
+        except self._other.exceptions.ConditionalCheckFailedException:
+            return 1  # a row of a failed transaction, smaller than 1 KB
         return told["ConsumedCapacity"]["CapacityUnits"]
 
 
@@ -132,6 +146,17 @@ class Bench:
         with Meter(worker.client, self._other) as cost:
             worker.run(run, **request)
         return cost
+
+    def cost_of_refusal(self, worker: Worker, **request: Any) -> Cost:
+        """The cost of a request that the lifecycle refuses."""
+        with Meter(worker.client, self._other) as cost:
+            worker.refused(**request)
+        return cost
+
+    def on_ec2(self, provider: Mock) -> None:
+        """Servers are effects elsewhere, from now on."""
+        self.monkeypatch.setenv("SERVER_PROVIDER", "ec2")
+        self.monkeypatch.setattr(api, "provider", lambda: provider)
 
     def cost_while_running(self, **request: Any) -> Cost:
         """The cost of a duplicate that is refused while the first request runs."""
@@ -187,6 +212,15 @@ def _server(bench: Bench) -> Cost:
     return bench.cost(bench.api.post)
 
 
+def _server_on_ec2(bench: Bench) -> Cost:
+    bench.on_ec2(Mock(provision=_run_an_instance))
+    return bench.cost(bench.api.post)
+
+
+def _run_an_instance(_: object, operation: Operation) -> dict[str, str]:
+    return operation.step("server", lambda _: {"status": "running", "instance_id": "i-0123456789abcdef0"})
+
+
 def _campaign(bench: Bench) -> Cost:
     for variable in ("MYFUNNEL_API_URL", "DNS_ZONE_ID"):
         bench.monkeypatch.setenv(variable, "there is one")
@@ -201,6 +235,29 @@ def _with_a_row(bench: Bench) -> Cost:
     return bench.cost_of_run(bench.worker(), inserting(bench.rows, "one"))
 
 
+def _atomic(bench: Bench) -> Cost:
+    return bench.cost_of_run(bench.worker(), policy=_ATOMIC)
+
+
+def _atomic_failed(bench: Bench) -> Cost:
+    return bench.cost_of_run(bench.worker(), lambda _: Completion(503, {}), policy=_ATOMIC)
+
+
+def _atomic_replayed(bench: Bench) -> Cost:
+    bench.api.post()
+    restart()
+    return bench.cost(bench.api.post)
+
+
+def _atomic_expired(bench: Bench) -> Cost:
+    def run(operation: Operation) -> Response[Any]:
+        return inserting(bench.rows, operation.id)(operation)
+
+    bench.worker().run(run, policy=_ATOMIC)
+    bench.clock.advance(_DAY)
+    return bench.cost_of_run(bench.worker(), run, policy=_ATOMIC)
+
+
 def _with_steps(bench: Bench) -> Cost:
     def run(operation: Operation) -> Response[Any]:
         for number in range(3):
@@ -211,9 +268,8 @@ def _with_steps(bench: Bench) -> Cost:
 
 
 def _replay_from_the_table(bench: Bench) -> Cost:
-    bench.api.post()
-    restart()
-    return bench.cost(bench.api.post)
+    bench.worker().run()
+    return bench.cost_of_run(bench.worker())
 
 
 def _replay_from_the_cache(bench: Bench) -> Cost:
@@ -226,9 +282,8 @@ def _running(bench: Bench) -> Cost:
 
 
 def _other_request(bench: Bench) -> Cost:
-    bench.api.post()
-    restart()
-    return bench.cost(lambda: bench.api.post({**SERVER, "size": "small"}), 422)
+    bench.worker().run()
+    return bench.cost_of_refusal(bench.worker(), body=b'{"n":2}')
 
 
 def _other_request_in_the_cache(bench: Bench) -> Cost:
@@ -241,14 +296,13 @@ def _waited(bench: Bench) -> Cost:
 
 
 def _released(bench: Bench) -> Cost:
-    with bench.monkeypatch.context() as patch:
-        patch.setattr(api, "provider", Mock(side_effect=ZeroDivisionError))
-        return bench.cost(bench.api.post, 500)
+    bench.on_ec2(Mock(provision=Mock(side_effect=Retry("No capacity."))))
+    return bench.cost(bench.api.post, 503)
 
 
 def _retried(bench: Bench) -> Cost:
     _released(bench)
-    return bench.cost(bench.api.post)
+    return _server_on_ec2(bench)
 
 
 def _expired(bench: Bench) -> Cost:
@@ -289,6 +343,7 @@ def _idle_recovery(bench: Bench) -> Cost:
 
 _COUNTED = {
     "`POST /v1/servers/provision`": _server,
+    "the same with `ServerProvider=ec2`": _server_on_ec2,
     "`POST /v1/campaigns`": _campaign,
     "an operation without rows, not recoverable": _plain,
     "the same, with a row": _with_a_row,
@@ -297,13 +352,17 @@ _COUNTED = {
     "the same, with an answer of 5,500,000 times one letter": _one_letter,
     "the same, with an answer of 5,500,000 random hexadecimal digits": _large,
     "the replay of that answer": _replay_of_large,
-    "replay, from the table": _replay_from_the_table,
+    "an atomic operation without rows": _atomic,
+    "one that fails for now": _atomic_failed,
+    "one with a row, and an expired record in its way": _atomic_expired,
+    "the replay of one with a row, from the table": _atomic_replayed,
+    "replay of any other, from the table": _replay_from_the_table,
     "replay, from the cache": _replay_from_the_cache,
     "409": _running,
     "waits 2 s, then 409": _waited,
     "422, from the table": _other_request,
     "422, from the cache": _other_request_in_the_cache,
-    "a server that fails for now": _released,
+    "a server on EC2 that fails for now": _released,
     "the retry after it": _retried,
     "`GET /v1/servers/{id}`": _get,
     "a token that the gateway has not cached": _token,

@@ -330,6 +330,7 @@ WHILE_RUNNING: dict[str, tuple[Callable[[Operation], object], str]] = {
 def test_is_told_by_the_log(
     service: Api, logs: StringIO, monkeypatch: pytest.MonkeyPatch, run: Callable[[Operation], object], told: str
 ) -> None:
+    monkeypatch.setenv("SERVER_PROVIDER", "ec2")
     monkeypatch.setattr(api, "provider", provision(run))
 
     assert service.post().status >= 500
@@ -344,11 +345,13 @@ def exception_in(entry: str) -> list[str]:
 def test_the_operation_of_a_worker_that_died_is_told_by_the_log(
     service: Api, clock: SetClock, logs: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr(api, "provider", provision(lambda _: raising(KeyboardInterrupt())))
+    monkeypatch.setenv("SERVER_PROVIDER", "ec2")
+    monkeypatch.setattr(api, "provider", provision(lambda _: raising(KeyboardInterrupt())))
+    with suppress(KeyboardInterrupt):
         service.post()
     [record] = service.records
     clock.advance(31)
+    monkeypatch.setattr(api, "provider", provision(lambda _: {"status": "running"}))
 
     assert service.post().status == 201
 

@@ -21,6 +21,7 @@ from idempotency import Completion, Operation, Outcome, Rejected, Retry, Row
 from idempotency.record import PARKED_UNTIL
 from idempotency.telemetry import Telemetry
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.unit.route import Route, Run
 from tests.unit.service import scan
 from tools.local.client import Answer
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 30
 LONGEST_PAUSE = 900
 NO = Rejected("refused", "No.", status=409)
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
 
 
 class Declined(Exception):
@@ -85,7 +82,7 @@ class World:
         self.clock.advance(LEASE_SECONDS + 0.001)
 
     def attempts(self, number: int) -> Answer:
-        """Attempt it so often, each time after the lease of the one before; the last answer."""
+        """Attempt it this many times, each time after the lease of the one before; returns the last answer."""
         for _ in range(number - 1):
             with suppress(Killed):
                 self.things.post()

@@ -15,6 +15,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from idempotency import Body, Completion, Operation, Outcome, Request, Retry
 from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
+from tests.crashes import Killed
 from tests.events import proxy_event
 from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
 from tests.unit.route import Route
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 30
 LONGEST_PAUSE = 900
 NewRoute = Callable[..., Route]
-
-
-class Killed(BaseException):
-    """Ends the function where it stands, as a crash does."""
 
 
 class Order(Body):

@@ -38,9 +38,13 @@ class Provider:
         return {"status": "provisioned"}
 
 
-def given_provider(monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None) -> Provider:
+def given_provider(
+    monkeypatch: pytest.MonkeyPatch, *outcomes: BaseException | None, elsewhere: bool = True
+) -> Provider:
+    """A provider of servers, which are effects elsewhere, or no more than their rows."""
     provider = Provider(*outcomes or (None,))
     monkeypatch.setattr(api, "provider", lambda: provider)
+    monkeypatch.setenv("SERVER_PROVIDER", "ec2" if elsewhere else "record")
     return provider
 
 
@@ -396,6 +400,16 @@ class TestFailure:
         [completed] = service.records
         assert completed["operation_id"] == released["operation_id"]
         assert provider.calls == 2
+
+    def test_for_now_of_an_atomic_operation_leaves_nothing(self, service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        given_provider(monkeypatch, Retry("No capacity.", retry_after=7), None, elsewhere=False)
+
+        first = service.post()
+        assert (service.records, service.rows) == ([], [])
+        second = service.post()
+
+        assert (first.status, first.problem, first.headers["retry-after"]) == (503, "unavailable", ["7"])
+        assert (second.status, second.replayed) == (201, False)
 
     def test_that_is_unexpected_answers_500_and_a_retry_resumes(
         self, service: Api, monkeypatch: pytest.MonkeyPatch

@@ -165,6 +165,7 @@ class World:
         with self._monkeypatch.context() as patch:
             if error is not None:
                 patch.setattr(api, "provider", lambda: FailingProvider(error))
+                patch.setenv("SERVER_PROVIDER", "ec2")
             return self.service.post(**request)
 
     def launch(self, campaign: Any = CAMPAIGN, **request: Any) -> Answer:

@@ -187,7 +187,7 @@ def failing(client: EC2Client, error: Exception, call: str = "RunInstances", whe
 @pytest.fixture
 def on_ec2(service: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
     """The API, whose servers are EC2 instances."""
-    monkeypatch.setattr(api, "provider", Ec2Provider)
+    monkeypatch.setenv("SERVER_PROVIDER", "ec2")
     return service
 
 

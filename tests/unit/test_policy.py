@@ -101,3 +101,8 @@ class TestStores:
         released = {status for status in range(200, 600) if not Policy(store_5xx=True).stores(status)}
 
         assert released == {408, 425, 429}
+
+
+def test_a_policy_is_atomic_or_recoverable() -> None:
+    with pytest.raises(SettingsError, match=r"^an atomic operation leaves nothing to recover: .*$"):
+        Policy(atomic=True, recoverable=True)
