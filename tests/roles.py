@@ -33,7 +33,11 @@ _client: Any = client.BaseClient
 _OWN_RESOURCES = {"AWS::DynamoDB::Table", "AWS::SQS::Queue"}
 # Names of services in the SDK that IAM does not use, and of calls that it has no action of their own for.
 _PREFIXES = {"route-53": "route53", "secrets-manager": "secretsmanager"}
-_ACTIONS = {"sqs:SendMessageBatch": "sqs:SendMessage", "sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
+_ACTIONS = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+}
 
 
 @cache

@@ -5,15 +5,19 @@ That no test makes a call which its function's role does not allow is checked in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.client import BaseClient
 
 import api
 import authorizer
+import pre_traffic
 from idempotency import Completion, Rejected
 from provisioning import dns
 from provisioning.ec2 import Ec2Provider
@@ -51,6 +55,21 @@ def refuse(*_: Any, **__: Any) -> None:
     raise Rejected("late", "Too late.", status=422, title="Late")
 
 
+def beyond_moto(call: Callable[..., Any]) -> Callable[..., Any]:
+    """What an SDK's client does; CodeDeploy listens, and Lambda runs the API's function."""
+
+    def answer(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        match operation:
+            case "PutLifecycleEventHookExecutionStatus":
+                return {}
+            case "Invoke":
+                reply = api.handler(json.loads(parameters["Payload"]), Context())
+                return {"Payload": BytesIO(json.dumps(reply).encode())}
+        return call(client, operation, parameters)
+
+    return answer
+
+
 def play(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch, dynamodb: DynamoDBClient) -> None:
     """Let the functions do everything that they can do."""
     service = campaigns.api
@@ -82,12 +101,17 @@ def play(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch,
     assert [parts.post(key="large").replayed for _ in range(2)] == [False, True]
     authorizer.handler({"authorizationToken": "Bearer t", "methodArn": "a/b/c"}, Context())
 
+    # A version that is tried before it has traffic
+    pre_traffic.handler({"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook"}, Context())
+
 
 @pytest.mark.usefixtures("servers")
 def test_roles_allow_nothing_that_their_functions_never_do(
     campaigns: Campaigns, clock: SetClock, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKENS_TABLE", "TokensTable")
+    monkeypatch.setenv("NEW_VERSION", "api:7")
+    monkeypatch.setattr(BaseClient, "_make_api_call", beyond_moto(BaseClient._make_api_call))  # type: ignore[attr-defined]
 
     with roles.recorded() as needs:
         play(campaigns, clock, monkeypatch, dynamodb)
