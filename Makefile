@@ -49,6 +49,11 @@ new-operation: ## Write an operation of your own: make new-operation NAME=feeds 
 	$(SETUP) dev
 	$(RUN) tools.start.new_operation -- "$(NAME)" "$(STEPS)"
 
+.PHONY: rename
+rename: ## Give the project a name of its own: make rename NAME=orders-api
+	$(SETUP) dev
+	$(RUN) tools.start.rename -- "$(NAME)"
+
 ##@ Test
 
 .PHONY: test
