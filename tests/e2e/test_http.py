@@ -191,9 +191,9 @@ class TestBody:
             ('{"region": "eu-west", "size": "small", "size": "large"}', "body-invalid", 400),
             ('{"region": "eu-west", "size": NaN}', "body-invalid", 400),
             ("[" * 15_000, "body-invalid", 400),
-            (json.dumps(SERVER) + " " * 5_000_000, "body-too-large", 413),
+            (json.dumps(SERVER) + " " * 4_000_000, "body-too-large", 413),
         ],
-        ids=["empty", "cut off", "against its schema", "member twice", "NaN", "15,000 deep", "5 MB"],
+        ids=["empty", "cut off", "against its schema", "member twice", "NaN", "15,000 deep", "4 MB"],
     )
     def test_that_is_bad_is_refused_and_leaves_the_key_free(
         self, target: Target, key: str, body: object, slug: str, status: int
