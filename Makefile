@@ -49,6 +49,11 @@ new-operation: ## Write an operation of your own: make new-operation NAME=feeds 
 	$(SETUP) dev
 	$(RUN) tools.start.new_operation -- "$(NAME)" "$(STEPS)"
 
+.PHONY: rename
+rename: ## Give the project a name of its own: make rename NAME=orders-api
+	$(SETUP) dev
+	$(RUN) tools.start.rename -- "$(NAME)"
+
 ##@ Test
 
 .PHONY: test
@@ -74,6 +79,7 @@ lint: ## Check style, types, imports, spelling and the template
 	@.venv/bin/codespell
 	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
+	$(RUN) tools.wiring
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
 
 .PHONY: contract

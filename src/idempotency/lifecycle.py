@@ -27,6 +27,7 @@ from idempotency.errors import (
     Retry,
     RowTaken,
     Unavailable,
+    UndoFailed,
     Undoing,
     Waiting,
     WaitOver,
@@ -460,7 +461,7 @@ class Lifecycle:
         except (RowTaken, NotStorable) as error:
             return self._settle(attempt, invocation.judge(error), invocation)
         except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
-            if not isinstance(error, Retry):
+            if not isinstance(error, Retry) or isinstance(error, UndoFailed):
                 self._telemetry.error(error)
             return self._let_go(attempt, Verdict.unsettled(error, verdict), invocation)
 
