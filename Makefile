@@ -10,7 +10,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE
+AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE NAME STEPS
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -21,7 +21,7 @@ endif
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Start
 
@@ -43,6 +43,11 @@ down: ## Stop the local stack
 .PHONY: setup
 setup: ## Create every environment (the other targets create those that they need)
 	$(SETUP) dev sam cloud peers
+
+.PHONY: new-operation
+new-operation: ## Write an operation of your own: make new-operation NAME=feeds STEPS=2
+	$(SETUP) dev
+	$(RUN) tools.start.new_operation -- "$(NAME)" "$(STEPS)"
 
 ##@ Test
 
@@ -94,7 +99,8 @@ build: ## Build the artifact
 
 .PHONY: deploy
 deploy: build ## Deploy to AWS: make deploy ENV=dev
-	@$(SAM) deploy --config-env $(or $(ENV),dev)
+	$(SETUP) dev
+	$(RUN) tools.ops.deploy "$(or $(ENV),dev)"
 
 .PHONY: token
 token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]

@@ -119,6 +119,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a REST API proxy event."""
     started = perf_counter()
     reply = idempotent.resolve(event, context)
+    if reply["statusCode"] >= 500:
+        telemetry.failed(context.function_version)
     logger.info(
         "request",
         method=event["httpMethod"],

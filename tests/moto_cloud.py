@@ -12,6 +12,7 @@ from moto import mock_aws
 
 import api
 from provisioning import dns
+from tests import roles
 from tests.clocks import SetClock
 from tests.unit.campaigns import Campaigns
 from tests.unit.route53 import strict
@@ -29,8 +30,8 @@ _TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[None]:
-    """An AWS account simulated by moto, with the tables of the stack."""
-    with mock_aws():
+    """An AWS account simulated by moto, with the tables of the stack; functions do only what their roles allow."""
+    with mock_aws(), roles.enforced():
         for table in _TABLES:
             create_table(api.dynamodb, table, table)
         yield

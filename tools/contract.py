@@ -5,7 +5,7 @@
 
 An entry that is already right stays as it is, and so does everything else in both files. In openapi.yaml, the first
 paragraph of a class's docstring and its Args become descriptions; titles, examples and the like that people wrote are
-kept.
+kept. The responses that all operations of a kind have are added to those operations that say nothing of them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from yaml.constructor import SafeConstructor
 
+from tools import documents
 from tools.errors import ToolError, run
 from tools.setup import ROOT
 
@@ -37,23 +37,26 @@ _TEMPLATE = ROOT / "template.yaml"
 _MODELS = ("Resources", "Api", "Properties", "Models")
 _DOCUMENT = ROOT / "openapi.yaml"
 _SCHEMAS = ("components", "schemas")
-_WIDTH = 110
 _REMARKS = frozenset({"title", "description", "examples", "example", "deprecated", "externalDocs", "$comment"})
+_IDEMPOTENCY_KEY = {"$ref": "#/components/parameters/IdempotencyKey"}
+_ALWAYS = {
+    "401": "Unauthorized",
+    "403": "Forbidden",
+    "429": "TooManyRequests",
+    "500": "InternalError",
+    "502": "GatewayFailed",
+    "503": "Unavailable",
+    "504": "GatewayTimeout",
+    "4XX": "RefusedByGateway",
+}
+_WITH_A_KEY = {
+    "400": "BadRequest",
+    "409": "InProgress",
+    "413": "BodyTooLarge",
+    "415": "UnsupportedMediaType",
+    "422": "KeyReused",
+}
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", re.MULTILINE)
-
-Entries = list[tuple[yaml.Node, yaml.Node]]
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes lists on one line, and repeats what occurs twice instead of using an anchor."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        return True
-
-
-_Dumper.add_representer(
-    list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
-)
 
 
 def renewed() -> dict[Path, str]:
@@ -68,14 +71,22 @@ def renewed() -> dict[Path, str]:
     schemas = {name: described(body, names) for name, body in found.items()}
     texts = {
         _TEMPLATE: rewritten(_TEMPLATE, _MODELS, models),
-        _DOCUMENT: rewritten(_DOCUMENT, _SCHEMAS, schemas, keep_remarks=True),
+        _DOCUMENT: with_responses(rewritten(_DOCUMENT, _SCHEMAS, schemas, keep_remarks=True)),
     }
     return {path: text for path, text in texts.items() if text != _text(path)}
 
 
+def write() -> list[str]:
+    """Write the files that differ, and tell their names."""
+    stale = renewed()
+    for path, text in stale.items():
+        path.write_bytes(text.encode())
+    return [path.name for path in stale]
+
+
 def orphans() -> set[str]:
     """The names of models in the template for which there is no class in src/."""
-    _, entries = _find(_TEMPLATE, _text(_TEMPLATE), _MODELS)
+    _, entries = documents.find(_TEMPLATE, _text(_TEMPLATE), _MODELS)
     return {name.value for name, _ in entries} - {found.__name__ for found in _classes()}
 
 
@@ -132,7 +143,7 @@ def rewritten(path: Path, place: tuple[str, ...], schemas: Mapping[str, Any], *,
         ToolError: if the file is not valid, or has no such place in block style.
     """
     text = _text(path)
-    key, entries = _find(path, text, place)
+    key, entries = documents.find(path, text, place)
     column = entries[0][0].start_mark.column if entries else key.start_mark.column + 2
     lines = text.splitlines(keepends=True)
     missing = dict(schemas)
@@ -145,11 +156,35 @@ def rewritten(path: Path, place: tuple[str, ...], schemas: Mapping[str, Any], *,
             schema = missing.pop(name.value)
             schema = _with_remarks(schema, old) if keep_remarks else schema
             if schema != old:
-                lines[name.start_mark.line : _end(node)] = [_entry(name.value, schema, column)]
+                lines[name.start_mark.line : documents.end(node)] = [documents.entry(name.value, schema, column)]
     beginning = key.start_mark.line + 1
-    lines[beginning:beginning] = [_entry(name, schema, column) for name, schema in missing.items()]
-    _find(path, "".join(lines), place)  # other places that refer to an entry by its anchor must still find it
+    lines[beginning:beginning] = [documents.entry(name, schema, column) for name, schema in missing.items()]
+    documents.find(path, "".join(lines), place)  # other places that refer to an entry by its anchor must still find it
     return "".join(lines)
+
+
+def with_responses(text: str) -> str:
+    """The text of openapi.yaml, each operation with all responses of its kind: those that it names are its own.
+
+    Raises:
+        ToolError: if an operation has no responses at all.
+    """
+    for path, operations in yaml.safe_load(text)["paths"].items():
+        for method, operation in operations.items():
+            own = operation.get("responses", {})
+            with_key = _IDEMPOTENCY_KEY in operation.get("parameters", [])
+            shared = _ALWAYS | (_WITH_A_KEY if with_key else {"404": "NotFound"} if "{" in path else {})
+            for code in sorted(shared.keys() - own.keys()):
+                written = f'"{code}"' if code.isdigit() else code
+                reference = f'{written}: {{$ref: "#/components/responses/{shared[code]}"}}\n'
+                place = ("paths", path, method, "responses")
+                text = documents.inserted(_DOCUMENT, text, place, reference, before=_follower_of(code))
+    return text
+
+
+def _follower_of(code: str) -> Callable[[str], bool]:
+    """Whether another response comes after this one: by its status, those of a whole class last."""
+    return lambda other: (not code.isdigit(), code) < (not other.isdigit(), other)
 
 
 def _classes() -> Iterator[type]:
@@ -198,52 +233,17 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode()  # unchanged, with the line endings that it has
 
 
-def _find(path: Path, text: str, place: tuple[str, ...]) -> tuple[yaml.Node, Entries]:
-    """A mapping's own key, and its entries."""
-    try:
-        node = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ToolError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
-    found: Entries = []
-    entries = _members(node)
-    for name in place:
-        found = [(key, value) for key, value in entries if key.value == name]
-        entries = [entry for _, value in found for entry in _members(value)]
-    if not found or getattr(found[0][1], "flow_style", False):
-        raise ToolError(f"{path.name} has no {'.'.join(place)} in block style")
-    return found[0][0], entries
-
-
-def _members(node: yaml.Node | None) -> Entries:
-    return node.value if isinstance(node, yaml.MappingNode) else []
-
-
-def _end(node: yaml.Node) -> int:
-    """The line after an entry. YAML ends a block where the next one begins, after the comments between them."""
-    while isinstance(node, yaml.CollectionNode) and not node.flow_style:
-        node = node.value[-1][1] if isinstance(node, yaml.MappingNode) else node.value[-1]
-    return node.end_mark.line + (node.end_mark.column > 0)
-
-
-def _entry(name: str, schema: Any, column: int) -> str:
-    text = yaml.dump({name: schema}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH - column)
-    return indent(text, " " * column)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the bodies in src/ into template.yaml and openapi.yaml.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
-    check = parser.parse_args().check
-    stale = renewed()
-    names = " and ".join(path.name for path in stale)
-    if check and stale:
-        print(f"error: {names}: different from the bodies in src/; {MEND}", file=sys.stderr)
-        return 1
-    for path, text in stale.items():
-        path.write_bytes(text.encode())
+    if parser.parse_args().check:
+        if stale := [path.name for path in renewed()]:
+            print(f"error: {' and '.join(stale)}: different from the bodies in src/; {MEND}", file=sys.stderr)
+        return 1 if stale else 0
+    written = write()
     if gone := orphans():
         raise ToolError(f"template.yaml has models without a class in src/: {', '.join(sorted(gone))}; delete them")
-    print(f"written: {names}" if stale else "template.yaml and openapi.yaml are up to date")
+    print(f"written: {' and '.join(written)}" if written else "template.yaml and openapi.yaml are up to date")
     return 0
 
 

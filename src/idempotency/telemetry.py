@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from idempotency.record import Record
 
@@ -24,6 +24,10 @@ class Outcome(StrEnum):
     PARKED = "Parked"
     EXPIRED = "Expired"
     IN_DOUBT = "InDoubt"
+
+
+FAILED = "Failed"
+"""The metric of answers with 5xx, by the version of the function that gave them."""
 
 
 class Telemetry:
@@ -60,6 +64,12 @@ class Telemetry:
         if doubts:
             self.emit(Outcome.IN_DOUBT, record)
             self._metrics.flush_metrics()
+
+    def failed(self, version: str) -> None:
+        """Count a 5xx by the function's version, so that an alarm can tell a new version from the one before."""
+        dimensions = {"service": self._metrics.service, "version": version}
+        with single_metric(FAILED, MetricUnit.Count, 1, default_dimensions=dimensions):
+            pass
 
     def error(self, error: BaseException) -> None:
         """Log an error of which the client learns nothing."""

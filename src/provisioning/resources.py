@@ -37,7 +37,7 @@ class Resources:
             principal: whose it is.
             conflict: what to answer if another operation holds this id.
         """
-        item = {"id": _row_id(kind, resource["id"]), "principal": principal, "resource": resource}
+        item = {"id": row_id(kind, resource["id"]), "principal": principal, "resource": resource}
         return self._rows.row(item, conflict)
 
     def get(self, kind: str, id_: str, principal: str) -> dict[str, Any]:
@@ -46,12 +46,13 @@ class Resources:
         Raises:
             NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
         """
-        row = self._rows.get(_row_id(kind, id_))
+        row = self._rows.get(row_id(kind, id_))
         if row is None or row["principal"] != principal:
             raise NotFoundError(f"There is no {kind} {id_}.")
         resource: dict[str, Any] = row["resource"]
         return resource
 
 
-def _row_id(kind: str, id_: str) -> str:
+def row_id(kind: str, id_: str) -> str:
+    """The id of a resource's row."""
     return f"{kind}#{id_}"

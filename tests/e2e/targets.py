@@ -32,6 +32,8 @@ class Trait(Enum):
     """Refuses a bad token before the function is asked."""
     GATEWAY_RESPONSES = auto()
     """Answers with the template's GatewayResponses."""
+    MODELS = auto()
+    """Refuses a body against its model before the function is asked, without saying where it is wrong."""
     EVERY_HEADER = auto()
     """Passes a header that was sent twice on to the function, and refuses a bare line break in one."""
 
@@ -134,7 +136,7 @@ class LocalCloud(Remote):
     """The stack deployed to the local cloud."""
 
     name = "the local cloud"
-    traits = frozenset({Trait.AUTHORIZER, Trait.GATEWAY_RESPONSES, Trait.EVERY_HEADER})
+    traits = frozenset(Trait)
 
 
 class SamLocal(Remote):

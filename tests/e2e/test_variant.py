@@ -10,7 +10,7 @@ from tests.e2e.probe import probe
 from tools.local import template
 
 
-def test_the_variant_differs_by_a_handler_a_module_and_a_route(tmp_path: Path) -> None:
+def test_the_variant_differs_by_a_handler_a_module_a_route_and_a_media_type(tmp_path: Path) -> None:
     # Given what sam builds: the template, and one directory per function
     built = tmp_path / "built"
     (built / "ApiFunction").mkdir(parents=True)
@@ -27,6 +27,7 @@ def test_the_variant_differs_by_a_handler_a_module_and_a_route(tmp_path: Path) -
     assert function["Events"].pop("Probe")["Properties"]["Path"] == "/v1/probe"
     assert function.pop("Handler") == "probe.handler"
     assert probe.handler is api.handler
+    assert changed["Resources"]["Api"]["Properties"]["BinaryMediaTypes"].pop() == "*/*"
 
     # And nothing else differs
     function["Handler"] = "api.handler"

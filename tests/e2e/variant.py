@@ -36,7 +36,8 @@ def with_probe(built: Path, into: Path) -> Path:
 
 
 def add_probe(built: dict[str, Any]) -> None:
-    """Route to the probe, whose module imports `api` with all of its routes; nothing else differs."""
+    """Route to the probe, whose module imports `api` with all of its routes, and may answer with an image."""
     function = built["Resources"]["ApiFunction"]["Properties"]
     function["Handler"] = "probe.handler"
     function["Events"]["Probe"] = _ROUTE
+    built["Resources"]["Api"]["Properties"]["BinaryMediaTypes"].append("*/*")

@@ -25,8 +25,10 @@ def metrics_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     for line in capsys.readouterr().out.splitlines():
         blob = json.loads(line)
         [directive] = blob["_aws"]["CloudWatchMetrics"]
-        assert (directive["Namespace"], directive["Dimensions"]) == ("ProvisionOnce", [["service"]])
-        found |= {metric["Name"]: sum(blob[metric["Name"]]) for metric in directive["Metrics"]}
+        names = {metric["Name"] for metric in directive["Metrics"]}
+        dimensions = ["service", "version"] if names == {"Failed"} else ["service"]
+        assert (directive["Namespace"], directive["Dimensions"]) == ("ProvisionOnce", [dimensions])
+        found |= {name: sum(blob[name]) for name in names}
     return found
 
 
@@ -47,7 +49,7 @@ class TestMetrics:
         monkeypatch.setenv("SERVER_PROVIDER", "ec2")
 
         service.post()
-        assert metrics_of(capsys) == {"Released": 1}
+        assert metrics_of(capsys) == {"Released": 1, "Failed": 1}
 
         clock.advance(1)
         with pytest.raises(KeyboardInterrupt):  # like a crash, it ends the function where it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 from idempotency import Rejected
-from idempotency.telemetry import Outcome
 from provisioning.campaigns import CampaignRequest
 from provisioning.dns import Dns
 from provisioning.ec2 import OPERATION_TAG
@@ -21,46 +21,11 @@ from tools.local.samconfig import deploy_parameters
 
 _STACK = template.load()
 _RESOURCES: dict[str, Any] = _STACK["Resources"]
-_RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 _SOURCES = Path(__file__).parents[2] / "src"
 
 
 def of_type(type_: str) -> dict[str, Any]:
     return {name: resource["Properties"] for name, resource in _RESOURCES.items() if resource["Type"] == type_}
-
-
-class TestAlarms:
-    ALARMS = of_type("AWS::CloudWatch::Alarm")
-
-    @pytest.mark.parametrize("alarm", ALARMS.values(), ids=ALARMS)
-    def test_watch_a_metric_that_something_in_the_stack_emits(self, alarm: dict[str, Any]) -> None:
-        dimensions = {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]}
-        match alarm["Namespace"]:
-            case "AWS/Lambda":
-                (name,) = dimensions
-                assert name == "FunctionName"
-                assert dimensions[name]["Ref"] in of_type("AWS::Serverless::Function")
-            case "AWS/SQS":
-                (name,) = dimensions
-                assert name == "QueueName"
-                assert dimensions[name]["Fn::GetAtt"] == ["RecoveryDeadLetters", "QueueName"]
-            case "AWS/ApiGateway":
-                api = _RESOURCES["Api"]["Properties"]
-                assert dimensions == {"ApiName": api["Name"], "Stage": api["StageName"]}
-                assert api["MethodSettings"][0]["MetricsEnabled"]
-            case namespace:
-                variables = _STACK["Globals"]["Function"]["Environment"]["Variables"]
-                assert namespace == variables["POWERTOOLS_METRICS_NAMESPACE"]
-                assert dimensions == {"service": variables["POWERTOOLS_SERVICE_NAME"]}
-                assert alarm["MetricName"] in list(Outcome)
-
-    @pytest.mark.parametrize("alarm", ALARMS)
-    def test_are_in_the_runbook(self, alarm: str) -> None:
-        assert f"| `{alarm}` | " in _RUNBOOK
-
-    @pytest.mark.parametrize("outcome", Outcome)
-    def test_may_be_set_on_any_metric_that_the_runbook_explains(self, outcome: Outcome) -> None:
-        assert f"`{outcome}`" in _RUNBOOK
 
 
 class TestFunctions:
@@ -162,17 +127,20 @@ class TestEnvironments:
         assert deploy_parameters("default") == deploy_parameters("dev")
 
 
-def test_dropping_deployment_preferences_leaves_all_else_as_it_is() -> None:
-    # Given the template, which has them for all functions and for one
+def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> None:
+    # Given the template, with CodeDeploy for two functions, alarms on metric math, and images of no account
     adapted = copy.deepcopy(_STACK)
 
-    # When they are dropped
-    template.drop_deployment_preferences(adapted)
+    # When it is adapted
+    template.adapt(adapted)
 
-    # Then putting them back makes it the template again
-    assert adapted != _STACK
-    globals_ = _STACK["Globals"]["Function"]
-    adapted["Globals"]["Function"]["DeploymentPreference"] = globals_["DeploymentPreference"]
-    function = _RESOURCES["ApiFunction"]["Properties"]
-    adapted["Resources"]["ApiFunction"]["Properties"]["DeploymentPreference"] = function["DeploymentPreference"]
-    assert adapted == _STACK
+    # Then putting these back makes it the template again
+    dropped = {name: made for name, made in _RESOURCES.items() if name not in adapted["Resources"]}
+    assert {made["Type"] for made in dropped.values()} == {"AWS::CloudWatch::Alarm"}
+    assert all("Metrics" in made["Properties"] for made in dropped.values())
+    adapted["Resources"] |= dropped
+    for function in ("ApiFunction", "AuthorizerFunction"):
+        preference = _RESOURCES[function]["Properties"]["DeploymentPreference"]
+        adapted["Resources"][function]["Properties"]["DeploymentPreference"] = preference
+    restored = json.loads(json.dumps(adapted).replace(":ec2:*:*:image/*", ":ec2:*::image/*"))
+    assert restored == json.loads(json.dumps(_STACK))

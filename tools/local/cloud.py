@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.local.aws import REGION
+from tools.local.aws import KEY, REGION
 from tools.local.processes import HOST, end_group, free_port, is_running, start_detached, wait_until_listening
 from tools.setup import ENVIRONMENTS
 
@@ -41,8 +41,8 @@ class Cloud:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": KEY,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -118,6 +118,7 @@ def _environment(port: int, scratch: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
     return {
         **inherited,
+        "AUTH": "true",  # roles are enforced
         "BIND_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "LAMBDA_EXECUTOR": "local",

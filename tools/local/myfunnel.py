@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,19 +24,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
 import urllib3
 
-from tools.errors import ToolError, run
-from tools.local.processes import HOST, end_group, is_running, start_detached
-from tools.setup import ROOT
+from tools.errors import run
+from tools.local import servers
+from tools.local.servers import Server
 
 TOKEN = "local-myfunnel-token"
 _NAME = "tools.local.myfunnel"
-_PID_FILE = "myfunnel.pid"
 
 
 @dataclass(frozen=True)
@@ -228,22 +225,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Do nothing: calls are logged together with their answers."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Do nothing: a connection that its client has reset is no error here."""
-
-
-def server(service: MyFunnel, port: int = 0) -> ThreadingHTTPServer:
+def server(service: MyFunnel, port: int = 0) -> Server:
     """Listen for calls; they are served later.
 
     Args:
         service: what it serves.
         port: where to listen; 0 for a free port.
+
+    Raises:
+        ToolError: if it cannot listen there.
     """
-    return _Server((HOST, port), type("Handler", (_Handler,), {"service": service}))
+    return Server(type("Handler", (_Handler,), {"service": service}), port)
 
 
 @contextmanager
@@ -252,7 +244,7 @@ def serving(service: MyFunnel) -> Iterator[str]:
     with server(service) as listening:
         threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
         try:
-            yield f"http://{HOST}:{listening.server_address[1]}"
+            yield listening.url
         finally:
             listening.shutdown()
 
@@ -300,24 +292,12 @@ def start(home: Path, token: str = TOKEN) -> str:
     Raises:
         ToolError: if it does not start.
     """
-    command = [sys.executable, "-m", _NAME, "--port", "0", "--token", token]
-    with (home / "myfunnel.log").open("wb") as log:
-        process = start_detached(command, log, cwd=ROOT, stdout=subprocess.PIPE)
-    (home / _PID_FILE).write_text(str(process.pid))
-    assert process.stdout is not None
-    with process.stdout:
-        url = process.stdout.readline().decode().strip()
-    if not url:
-        raise ToolError(f"the stand-in for MyFunnelAPI ended at once (exit {process.wait()})")
-    return url
+    return servers.start(_NAME, home, "--port", "0", "--token", token)
 
 
 def stop(home: Path) -> None:
     """Stop the stand-in that was started there, if it is still running."""
-    with suppress(OSError, ValueError):
-        pid = int((home / _PID_FILE).read_text())
-        if is_running(pid, _NAME):
-            end_group(pid, _NAME)
+    servers.stop(_NAME, home)
 
 
 def _parsed(body: bytes) -> tuple[str, str] | None:
@@ -334,13 +314,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8001, help="port to listen on (default: 8001; 0: a free one)")
     parser.add_argument("--token", default=TOKEN, help="the bearer token that it accepts")
     options = parser.parse_args()
-    try:
-        listening = server(MyFunnel(options.token), options.port)
-    except (OSError, OverflowError) as error:
-        raise ToolError(f"port {options.port} cannot be listened on: {error}") from error
-    with listening:
-        print(f"http://{HOST}:{listening.server_address[1]}", flush=True)
-        listening.serve_forever()
+    server(MyFunnel(options.token), options.port).serve()
     return 0
 
 

@@ -22,15 +22,17 @@ import yaml
 from tools import tokens
 from tools.errors import ToolError, run
 from tools.local import cloud as local_cloud
-from tools.local import gateway, neighbours, template
+from tools.local import deployed, gateway_server, neighbours, template
 from tools.local.aws import REGION, local_client
 from tools.local.cloud import Cloud
+from tools.local.release import BUILT, release
 from tools.local.samconfig import SAMCONFIG, deploy_parameters
 from tools.progress import console, task
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
 HOME = LOCAL / "run"
 _DESCRIPTION = LOCAL / "stack.json"
+_SETTINGS = deploy_parameters("local")
 
 
 @dataclass(frozen=True)
@@ -99,29 +101,29 @@ def build() -> Path:
         ToolError: if sam fails.
     """
     _sam(["build"], None)
-    return ROOT / ".aws-sam" / "build"
+    return BUILT
 
 
-def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> Stack:
+def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> None:
     """Deploy what was built to a local cloud.
 
     Args:
         cloud: the cloud.
         built: the directory of the artifact and the template.
-        parameters: template parameters, besides those of the environment `local`; among them MyFunnelAPI and the zone.
+        parameters: template parameters, besides those of the environment `local`.
 
     Raises:
         ToolError: if sam fails.
     """
     adapted = template.load(built / "template.yaml")
-    template.drop_deployment_preferences(adapted)
+    template.adapt(adapted)
+    overrides = [*_SETTINGS["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
+    # MiniStack transforms a template with the defaults of its parameters, whatever their values are.
+    adapted["Parameters"]["Release"]["Default"] = release(built, overrides)
     path = built / "local.yaml"
     path.write_text(yaml.safe_dump(adapted, sort_keys=False))
-    settings = deploy_parameters("local")
-    overrides = [*settings["parameter_overrides"], *(f"{name}={value}" for name, value in parameters.items())]
     command = ["deploy", "--config-env", "local", "--config-file", str(SAMCONFIG), "--template-file", str(path)]
     _sam([*command, "--parameter-overrides", *overrides], cloud.environment)
-    return _describe(cloud, settings["stack_name"], adapted, parameters)
 
 
 @contextmanager
@@ -137,7 +139,7 @@ def running(
 
     Args:
         home: directory of the cloud's files.
-        port: where the cloud listens; 0 for a free port.
+        port: where the API listens; 0 for a free port.
         parameters: template parameters, besides those of the environment `local`.
         environment: variables for the cloud, which its functions inherit.
         variant: turns what was built into what is deployed instead.
@@ -157,38 +159,27 @@ def _start(
 ) -> Stack:
     with task("start the local cloud"):
         _stop(home)
-        cloud = local_cloud.start(home, port=port, environment=environment)
+        cloud = local_cloud.start(home, environment=environment)
         outside = neighbours.set_up(cloud, home)
     with task("build (sam build)"):
         built = variant(build())
     with task("deploy template.yaml (sam deploy)"):
-        return deploy(cloud, built, {**outside, **parameters})
+        deploy(cloud, built, {**outside, **parameters})
+        url = gateway_server.start(home, cloud.endpoint_url, _SETTINGS["stack_name"], port)
+    return _describe(cloud, url)
 
 
 def _stop(home: Path) -> bool:
+    gateway_server.stop(home)
     neighbours.tear_down(home)
     return local_cloud.stop(home)
 
 
-def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: Mapping[str, str]) -> Stack:
-    cloudformation = local_client("cloudformation", cloud.endpoint_url)
-    outputs = {
-        output["OutputKey"]: output["OutputValue"]
-        for output in cloudformation.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
-    }
-
-    def physical_id(logical_id: str) -> str:
-        detail = cloudformation.describe_stack_resource(StackName=name, LogicalResourceId=logical_id)
-        return str(detail["StackResourceDetail"]["PhysicalResourceId"])
-
-    api_id = physical_id("Api")
-    stage = outputs["ApiUrl"].rpartition("/")[2]
-    specification_url = parameters.get("SpecificationUrl", deployed["Parameters"]["SpecificationUrl"]["Default"])
-    gateway.complete(local_client("apigateway", cloud.endpoint_url), api_id, stage, deployed, specification_url)
-    dynamodb = local_client("dynamodb", cloud.endpoint_url)
+def _describe(cloud: Cloud, url: str) -> Stack:
+    found = deployed.find(local_client("cloudformation", cloud.endpoint_url), _SETTINGS["stack_name"])
+    outputs, dynamodb = found.outputs, local_client("dynamodb", cloud.endpoint_url)
     return Stack(
-        # Not every resolver knows the name API_ID.execute-api.localhost.
-        api_url=f"{cloud.endpoint_url}/_aws/execute-api/{api_id}/{stage}",
+        api_url=f"{url}/{outputs['ApiUrl'].rpartition('/')[2]}",
         token=tokens.issue(dynamodb, outputs["TokensTable"], "alice"),
         other_token=tokens.issue(dynamodb, outputs["TokensTable"], "bob"),
         aws_endpoint_url=cloud.endpoint_url,
@@ -198,8 +189,8 @@ def _describe(cloud: Cloud, name: str, deployed: Mapping[str, Any], parameters: 
         tokens_table=outputs["TokensTable"],
         function_name=outputs["FunctionName"],
         recovery_function_name=outputs["RecoveryFunctionName"],
-        myfunnel_url=parameters["MyFunnelApiUrl"],
-        dns_zone_id=parameters["DnsZoneId"],
+        myfunnel_url=found.references["MyFunnelApiUrl"],
+        dns_zone_id=found.references["DnsZoneId"],
         cloud_pid=cloud.pid,
     )
 
@@ -258,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Start, stop and use the local stack.")
     actions = parser.add_subparsers(dest="action", required=True)
     starting = actions.add_parser("up", help="start the stack, and leave it running")
-    starting.add_argument("--port", type=int, default=0, help="where the cloud listens (default: a free port)")
+    starting.add_argument("--port", type=int, default=0, help="where the API listens (default: a free port)")
     actions.add_parser("down", help="stop it")
     executing = actions.add_parser("exec", help="run a command whose AWS tools meet this cloud, and no other")
     executing.add_argument("command", nargs=argparse.REMAINDER)

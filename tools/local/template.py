@@ -37,9 +37,27 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     return template
 
 
-def drop_deployment_preferences(template: dict[str, Any]) -> None:
-    """Remove CodeDeploy from a template: MiniStack refuses its types, even under a false condition."""
-    resources = template["Resources"].values()
-    functions = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Serverless::Function"]
-    for properties in (template["Globals"]["Function"], *functions):
-        properties.pop("DeploymentPreference", None)
+def adapt(template: dict[str, Any]) -> None:
+    """Change what MiniStack does not take as AWS does.
+
+    - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
+    - Its images have an account, and EC2 launches them with the rights to the image alone.
+    """
+    resources = template["Resources"]
+    for name, resource in list(resources.items()):
+        if "Metrics" in resource.get("Properties", {}):
+            del resources[name]
+        elif resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"].pop("DeploymentPreference", None)
+    template["Resources"] = _replaced(resources, ":ec2:*::image/*", ":ec2:*:*:image/*")
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    match node:
+        case dict():
+            return {name: _replaced(member, old, new) for name, member in node.items()}
+        case list():
+            return [_replaced(member, old, new) for member in node]
+        case str():
+            return node.replace(old, new)
+    return node

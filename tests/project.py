@@ -1,0 +1,68 @@
+"""Copies of the project, to change and to check."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.setup import ROOT
+
+_COPIED = (
+    "src",
+    "tests",
+    "tools",
+    "docs",
+    "events",
+    "openapi.yaml",
+    "pyproject.toml",
+    "samconfig.toml",
+    "template.yaml",
+)
+
+
+class Copy:
+    """A copy of the project, without its environments.
+
+    Args:
+        path: the directory to copy into.
+        source: what to copy.
+    """
+
+    def __init__(self, path: Path, source: Path = ROOT) -> None:
+        self.path = path
+        for name in _COPIED:
+            if (source / name).is_dir():
+                shutil.copytree(source / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source / name, path)
+
+    def changed(self, source: Path) -> set[str]:
+        """The files that are not what they are in another copy, or not there at all."""
+        files = [path for name in _COPIED for path in [self.path / name, *(self.path / name).rglob("*")]]
+        return {
+            str(name)
+            for path in files
+            if path.is_file() and "__pycache__" not in path.parts
+            for name in [path.relative_to(self.path)]
+            if not (source / name).exists() or not filecmp.cmp(path, source / name, shallow=False)
+        }
+
+    def run(self, module: str, *arguments: str, fails: bool = False) -> str:
+        """Run a Python module in the copy, and return what it printed.
+
+        Args:
+            module: the module.
+            arguments: its command line.
+            fails: whether it is to fail.
+
+        Raises:
+            AssertionError: if it does not end as it is to; with what it printed.
+        """
+        finished = subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=self.path, capture_output=True, text=True, check=False
+        )
+        assert bool(finished.returncode) is fails, finished.stdout + finished.stderr
+        return finished.stdout + finished.stderr
