@@ -203,8 +203,11 @@ class Idempotent:
             return Response(HTTPStatus.NO_CONTENT)  # for nobody: recovery looks at the event
         try:
             key = self._key(event, policy)
+            remembered = self.lifecycle.remembered(request, key)
+            if remembered:
+                return _render(remembered, policy, event)
             body = _read_body(body_class, request, policy)
-            request = request.normal()
+            request = request.normal
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
@@ -289,7 +292,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.normal().body
+        return request.normal.body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)

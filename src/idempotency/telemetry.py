@@ -51,9 +51,8 @@ class Telemetry:
         self._metrics.add_metric(outcome, MetricUnit.Count, 1)
         if milliseconds is not None:
             self._metrics.add_metric(f"{outcome}Milliseconds", MetricUnit.Milliseconds, milliseconds)
-        self._logger.append_keys(outcome=outcome.value)
-        if record is not None:
-            self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
+        about = {} if record is None else {"operation_id": record.operation_id, "attempt": record.attempt}
+        self._logger.append_keys(outcome=outcome.value, **about)
 
     def doubt(self, doubts: Sequence[str], record: Record) -> None:
         """Tell an operator, at once, which effects of an operation may be left behind."""
