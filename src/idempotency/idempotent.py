@@ -240,17 +240,23 @@ class Idempotent:
         preferences = Preferences.of(header_values(event, "prefer"))
         try:
             key = self._key(event, policy)
+            if remembered := self.lifecycle.remembered(request, key):
+                return _render(remembered, policy, preferences)
             body = _read_body(body_class, request, policy)
-            request = request.normal()
+            request = request.normal
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
-            if policy.responds_async(asked=preferences.respond_async):
-                reply = self.lifecycle.accept(invocation(lambda: body), key, preferences.wait or 0)
-            else:
-                wait = policy.wait_by_default if preferences.wait is None else preferences.wait
-                reply = self.lifecycle.run(invocation(lambda: body), key, wait)
+            reply = self._begin(invocation(lambda: body), key, preferences)
         return _render(reply, policy, preferences)
+
+    def _begin(self, invocation: Invocation, key: str, preferences: Preferences) -> Reply:
+        policy = invocation.policy
+        if policy.responds_async(asked=preferences.respond_async):
+            return self.lifecycle.accept(invocation, key, preferences.wait or 0)
+        return self.lifecycle.run(
+            invocation, key, policy.wait_by_default if preferences.wait is None else preferences.wait
+        )
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
         event.reached = True
@@ -328,7 +334,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.normal().body
+        return request.normal.body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)
