@@ -80,7 +80,7 @@ def on_ec2() -> bool:
 @cache
 def provider() -> servers.Provider:
     """Where servers come from."""
-    return Ec2Provider() if on_ec2() else servers.InventoryProvider()
+    return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", "")) if on_ec2() else servers.InventoryProvider()
 
 
 @cache
@@ -137,6 +137,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a REST API proxy event."""
     started = perf_counter()
     reply = idempotent.resolve(event, context)
+    if origin := os.environ.get("CORS_ORIGIN"):
+        reply["multiValueHeaders"] |= {
+            "Access-Control-Allow-Origin": [origin],
+            "Access-Control-Expose-Headers": ["Idempotent-Replayed, Location, Preference-Applied, Retry-After"],
+        }
     if reply["statusCode"] >= 500:
         telemetry.failed(context.function_version)
     logger.info(

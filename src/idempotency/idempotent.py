@@ -42,10 +42,11 @@ class DeclarationError(TypeError):
 
 
 class Declaration(NamedTuple):
-    """What a route is declared with: its choices, and what its body is read as (a `Body`, or ``bytes``)."""
+    """What a route is declared with: its choices, what its body is read as (a `Body`, or ``bytes``), its function."""
 
     choice: Policy | Callable[[], Policy]
     body: type[Any]
+    business: Callable[..., Any]
 
     @property
     def policy(self) -> Policy:
@@ -109,7 +110,9 @@ class Idempotent:
 
         Raises:
             SettingsError: if the stack's settings contradict each other, or a route's policy.
+            DeclarationError: if a route takes an operation, and was not decorated.
         """
+        self.check_routes()
         lifecycle = self._make_lifecycle()
         for declaration in self.declared.values():
             lifecycle.settings.check(declaration.policy)
@@ -119,9 +122,23 @@ class Idempotent:
         """Make what the first request needs, and refuse what contradicts itself: for the function's own start.
 
         Raises:
-            SettingsError: see `lifecycle`.
+            SettingsError, DeclarationError: see `lifecycle`.
         """
         _ = self.lifecycle
+
+    def check_routes(self) -> None:
+        """See that every route that takes an operation is decorated.
+
+        Raises:
+            DeclarationError: if one is not, or the decorators are in the wrong order.
+        """
+        for route in (*self._app._static_routes, *self._app._dynamic_routes):
+            annotated = {each.annotation for each in inspect.signature(route.func).parameters.values()}
+            if route.func not in self.declared and annotated & {Operation, "Operation"}:
+                raise DeclarationError(
+                    f"{route.func.__name__} takes an operation: write @idempotent(…) directly above it, and below "
+                    f"the resolver's decorator of {route.method} {route.path}"
+                )
 
     def __call__(
         self, policy: Policy | Callable[[], Policy]
@@ -136,7 +153,7 @@ class Idempotent:
         """
 
         def decorate(business: Callable[Concatenate[B, Operation, P], Result]) -> Route[P]:
-            declaration = Declaration(policy, _body_class(business))
+            declaration = Declaration(policy, _body_class(business), business)
 
             def route(*args: P.args, **path: P.kwargs) -> Response[Any]:
                 return self._answer(
@@ -223,17 +240,23 @@ class Idempotent:
         preferences = Preferences.of(header_values(event, "prefer"))
         try:
             key = self._key(event, policy)
+            if remembered := self.lifecycle.remembered(request, key):
+                return _render(remembered, policy, preferences)
             body = _read_body(body_class, request, policy)
-            request = request.normal()
+            request = request.normal
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
-            if policy.responds_async(asked=preferences.respond_async):
-                reply = self.lifecycle.accept(invocation(lambda: body), key, preferences.wait or 0)
-            else:
-                wait = policy.wait_by_default if preferences.wait is None else preferences.wait
-                reply = self.lifecycle.run(invocation(lambda: body), key, wait)
+            reply = self._begin(invocation(lambda: body), key, preferences)
         return _render(reply, policy, preferences)
+
+    def _begin(self, invocation: Invocation, key: str, preferences: Preferences) -> Reply:
+        policy = invocation.policy
+        if policy.responds_async(asked=preferences.respond_async):
+            return self.lifecycle.accept(invocation, key, preferences.wait or 0)
+        return self.lifecycle.run(
+            invocation, key, policy.wait_by_default if preferences.wait is None else preferences.wait
+        )
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
         event.reached = True
@@ -311,7 +334,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.normal().body
+        return request.normal.body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)

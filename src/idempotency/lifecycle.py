@@ -27,6 +27,7 @@ from idempotency.errors import (
     Retry,
     RowTaken,
     Unavailable,
+    UndoFailed,
     Undoing,
     Waiting,
     WaitOver,
@@ -198,6 +199,13 @@ class Lifecycle:
                 record = self.store.get(id_) or self._enter(id_, owner, invocation)
             else:
                 return self._accepted(record, invocation, waited)
+
+    def remembered(self, request: Request, key: str) -> Reply | None:
+        """Replay what this function has in memory, without a call; None if it has nothing for this request."""
+        record = self._cached(_id_of(request, key))
+        if record is None or record.fingerprint != request.fingerprint or record.expired(self.clock.now()):
+            return None
+        return self._replay(record)
 
     def look_up(self, request: Request, key: str) -> Reply | None:
         """Answer a request that may not run, if its key has been used for it: 1 read, or nothing from the cache.
@@ -459,7 +467,7 @@ class Lifecycle:
         except (RowTaken, NotStorable) as error:
             return self._settle(attempt, invocation.judge(error), invocation)
         except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
-            if not isinstance(error, Retry):
+            if not isinstance(error, Retry) or isinstance(error, UndoFailed):
                 self._telemetry.error(error)
             return self._let_go(attempt, Verdict.unsettled(error, verdict), invocation)
 
@@ -543,6 +551,8 @@ class Lifecycle:
         return record
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
+        if not self.settings.cache_bytes:
+            return
         with suppress(ValueError):  # larger than the whole cache
             # Whatever else a record of an earlier version still holds is not paid for by its size.
             self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)

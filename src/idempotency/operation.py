@@ -13,7 +13,19 @@ from typing import Any, TypeVar, overload
 from uuid import UUID, uuid5
 
 from idempotency.clock import Clock
-from idempotency.errors import NotStorable, OutOfTime, Rejected, Retry, RowTaken, StepError, Undoing, Waiting, WaitOver
+from idempotency.errors import (
+    NotStorable,
+    OutOfTime,
+    Problem,
+    Rejected,
+    Retry,
+    RowTaken,
+    StepError,
+    UndoFailed,
+    Undoing,
+    Waiting,
+    WaitOver,
+)
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
@@ -189,9 +201,13 @@ class Operation:
             Rejected: if the call raised it, in this attempt or in an earlier one; always of this very class, since that
                 is all that a later attempt can raise.
             Retry: if too little time is left to do it safely.
-            StepError: if the name is used twice, or inside another step, or the operation is atomic.
+            StepError: if the name is used twice, or inside another step; if the call or the undo is no function; or if
+                the operation is atomic.
             NotStorable: if the result cannot be kept.
         """
+        for what, given in (("call", call), ("undo", undo)):
+            if given is not None and not callable(given):
+                raise StepError(f"the {what} of step {name!r} is a {type(given).__name__}: write lambda … before it")
         with self._inside(name, _Step(undo)) as step:
             self._once(name, step, partial(call, self.derived_id(name)))
         result: T = json.loads(self._results[name])
@@ -515,7 +531,8 @@ class Attempt(Operation):
             self._checkpointed(_UNDO + name, partial(_discard, undo), deleted=rows)
         except Exception as error:
             pause = getattr(error, "retry_after", None)
-            raise Retry(f"Cannot undo step {name!r}: {error!r}", pause or 1) from error
+            kind = Retry if isinstance(error, Problem) else UndoFailed
+            raise kind(f"Cannot undo step {name!r}: {error!r}", pause or 1) from error
 
     def _unreached(self) -> list[str]:
         """The steps that earlier attempts did, or may have done, and that this one did not come to."""

@@ -46,7 +46,8 @@ class Policy:
         key_required: whether a request without a key is refused, or runs unprotected.
         anonymous: whether requests without a principal are served, all of them sharing one scope.
         store_5xx: whether a 500 is kept and replayed too, as Stripe's API v1 does.
-        recoverable: whether recovery finishes an abandoned operation, without its client.
+        recoverable: whether recovery finishes an abandoned operation, without its client; None, like False: it does
+            not. `make lint` asks for a decision where an operation has steps.
         respond_async: when a recoverable route answers 202 and lets recovery carry the operation on: ``asked``, if the
             client prefers it (``Prefer: respond-async``); ``late``, also if there is too little time to finish, where
             others answer 503; ``always``, for a route that is long in any case.
@@ -68,7 +69,7 @@ class Policy:
     key_required: bool = True
     anonymous: bool = False
     store_5xx: bool = False
-    recoverable: bool = False
+    recoverable: bool | None = None
     respond_async: RespondAsync = "asked"
     max_body: int = 16 * 1024
     lease: int | None = None
@@ -89,7 +90,7 @@ class Policy:
 
         An anonymous client never gets it: the status of an operation is shown to its principal alone.
         """
-        return self.recoverable and not self.anonymous and (asked or self.respond_async == "always")
+        return bool(self.recoverable) and not self.anonymous and (asked or self.respond_async == "always")
 
     def stores(self, status: int) -> bool:
         """Whether a response with this HTTP status ends the operation; otherwise it is released for a retry.

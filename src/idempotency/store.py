@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -53,6 +54,7 @@ _UNAVAILABLE = frozenset(
 
 # What DynamoDB's numbers hold (Naming rules and data types, "Number").
 _DIGITS = 38
+_INTEGERS = 10**_DIGITS
 _SMALLEST = Decimal("1E-130")
 _LARGEST = Decimal("1E+126")
 # Bytes of a partition key.
@@ -603,13 +605,20 @@ def _expressions(
     expressions: Mapping[str, str], values: Mapping[str, Any], names: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Add to expressions the names (``#status`` stands for ``status``) and values that they mention."""
-    text = " ".join(expressions.values())
-    all_names = {f"#{name}": name for name in re.findall(r"#(\w+)", text)} | dict(names or {})
-    return {
-        **{kind: " ".join(expression.split()) for kind, expression in expressions.items()},
-        **({"ExpressionAttributeNames": all_names} if all_names else {}),
-        **({"ExpressionAttributeValues": _encode({f":{name}": values[name] for name in values})} if values else {}),
-    }
+    texts, mentioned = _normal(tuple(expressions.items()))
+    request: dict[str, Any] = dict(texts)
+    if all_names := {**mentioned, **(names or {})}:
+        request["ExpressionAttributeNames"] = all_names
+    if values:
+        request["ExpressionAttributeValues"] = {f":{name}": _attribute(value) for name, value in values.items()}
+    return request
+
+
+@cache
+def _normal(expressions: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Expressions without superfluous white space, and the names in them; there are only a few of them."""
+    texts = {kind: " ".join(expression.split()) for kind, expression in expressions}
+    return texts, {f"#{name}": name for name in re.findall(r"#(\w+)", " ".join(texts.values()))}
 
 
 def _outcomes(record: Record) -> dict[str, Any]:
@@ -665,6 +674,8 @@ def _utf8(text: str) -> str:
 
 
 def _number(value: float | Decimal) -> str:
+    if isinstance(value, int) and abs(value) < _INTEGERS:
+        return str(value)
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     significant = len(number.as_tuple().digits)
     if not number.is_finite() or significant > _DIGITS or (number and not _SMALLEST <= abs(number) < _LARGEST):

@@ -38,13 +38,19 @@ def _client(region: str) -> "EC2Client":
 
 
 class Ec2Provider:
-    """Runs an instance for each server.
+    """Runs an instance for each server, which gives its metadata to those alone that ask for a session (IMDSv2).
 
     The step's key is the client token: EC2 runs no second instance for it. A later attempt first looks for an instance
     with the operation's tag, which also serves where client tokens do not last.
 
+    Args:
+        launch_template: name of the launch template, in every region, that says where instances are; empty for none.
+
     Source: EC2 API reference, "Ensuring idempotency" and "Error codes".
     """
+
+    def __init__(self, launch_template: str = "") -> None:
+        self._launch_template = launch_template
 
     def provision(self, server: ServerRequest, operation: Operation) -> dict[str, str]:
         """Run an instance, and wait until it runs; see `provisioning.servers.Provider`.
@@ -86,6 +92,7 @@ class Ec2Provider:
 
     def _run(self, client: "EC2Client", server: ServerRequest, operation: Operation, key: str) -> Any:
         tags = [{"Key": OPERATION_TAG, "Value": operation.id}]
+        template = {"LaunchTemplate": {"LaunchTemplateName": self._launch_template}} if self._launch_template else {}
         reply = _call(
             client.run_instances,
             ImageId=_IMAGE,
@@ -93,7 +100,9 @@ class Ec2Provider:
             MinCount=1,
             MaxCount=1,
             ClientToken=key,
+            MetadataOptions={"HttpTokens": "required"},
             TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+            **template,
         )
         return reply["Instances"][0]
 

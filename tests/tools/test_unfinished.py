@@ -45,7 +45,7 @@ def environment(
         "RecoveryFunctionName": "recovery",
         "RecoveryQueueUrl": "https://queue.example/recovery",
     }
-    monkeypatch.setattr(environments, "find", lambda _: Environment(outputs, clients.__getitem__))
+    monkeypatch.setattr(environments, "find", lambda _: Environment("", outputs, True, clients.__getitem__))
     monkeypatch.setattr(unfinished, "_clock", clock)
     monkeypatch.setenv("COLUMNS", "200")
 

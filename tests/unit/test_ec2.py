@@ -108,6 +108,24 @@ class TestFirstAttempt:
         assert sent["ImageId"].startswith("resolve:ssm:/aws/service/ami-amazon-linux-latest/")
         assert (sent["MinCount"], sent["MaxCount"]) == (1, 1)
 
+    @pytest.mark.parametrize("template", ["", "servers"])
+    def test_demands_sessions_for_metadata_and_takes_the_rest_from_a_launch_template_if_there_is_one(
+        self, attempt: Attempt, template: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        region = Mock()
+        region.run_instances.return_value = {"Instances": [{"InstanceId": "i-1", "State": {"Name": "pending"}}]}
+        monkeypatch.setattr(ec2, "_client", lambda _: region)
+        monkeypatch.setenv("SERVER_PROVIDER", "ec2")
+        monkeypatch.setenv("EC2_LAUNCH_TEMPLATE", template)
+        api.provider.cache_clear()
+
+        api.provider().provision(SERVER, attempt())
+        api.provider.cache_clear()
+
+        sent = region.run_instances.call_args.kwargs
+        assert sent["MetadataOptions"] == {"HttpTokens": "required"}
+        assert sent.get("LaunchTemplate") == ({"LaunchTemplateName": template} if template else None)
+
     def test_goes_to_the_servers_region_and_runs_its_size(self, client: EC2Client, attempt: Attempt) -> None:
         # Each that a body may name; regions do not see each other's servers.
         for region, size in zip_longest(get_args(Region), get_args(Size), fillvalue=get_args(Size)[0]):

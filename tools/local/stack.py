@@ -19,7 +19,7 @@ from typing import Any, Never
 
 import yaml
 
-from tools import tokens
+from tools import contract, tokens
 from tools.errors import ToolError, run
 from tools.local import cloud as local_cloud
 from tools.local import deployed, gateway_server, neighbours, template
@@ -216,7 +216,12 @@ def _sam(arguments: Sequence[str], environment: Mapping[str, str] | None) -> Non
 
 
 def up(port: int) -> None:
-    """Start the local stack and leave it running; one that is already running is replaced."""
+    """Start the local stack and leave it running; one that is already running is replaced.
+
+    Raises:
+        ToolError: if src/ cannot be imported, or the stack cannot be started.
+    """
+    contract.bodies()  # a module that cannot be imported is told now, not by the first request
     _DESCRIPTION.unlink(missing_ok=True)
     try:
         stack = _start(HOME, port, {})
