@@ -357,7 +357,7 @@ BROKEN: list[tuple[int, Break, str]] = [
     (4, released_key_is_never_taken, "alone"),
     (4, recovery_does_not_find_it, "worker and recovery"),
     (4, accepted_before_it_is_stored, "accepted"),
-    (1, message_claims_what_runs, "a queue"),
+    (1, message_claims_what_runs, "accepted"),
     (5, own_token_is_not_recognised, "alone"),
     (5, own_release_is_not_recognised, "alone"),
     (6, principal_does_not_scope_the_key, "two principals"),

@@ -112,7 +112,7 @@ def _released(stack: Stack) -> Finding:
     """A release with a pause of 2 s, without client."""
     services, client = campaigns.Services(stack), Client(stack.api_url, stack.token)
     first = campaigns.Campaign()  # starts a worker, which a stack that is used has already
-    first.post(client, headers=[("Prefer", "respond-async")])
+    first.post(client, prefer="respond-async")
     _wait_until(lambda: bool((record := services.record(first)) and record.completed))
     campaign = campaigns.Campaign()
     services.myfunnel.expect(Fault(domain=campaign.domain, act=False, status=503, retry_after=2))
