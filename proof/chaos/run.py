@@ -159,18 +159,18 @@ def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
         while not over.wait(random.uniform(*_SECONDS_BETWEEN_TROUBLES)):
             # Two workers are killed for each outage of a service.
             down = random.choice([world.dynamodb, world.myfunnel, _LOSE, _REPEAT, None, None, None, None])
-            if down is None:
-                troubles["workers killed"] += kill_one(world.stack, world.faults, random)
-            elif down is _LOSE:
-                sqs.purge_queue(QueueUrl=world.stack.recovery_queue_url)
-                troubles["times that all messages were lost"] += 1
-            elif down is _REPEAT:
-                # Messages that are too many, and most of them out of place: due, running or waiting.
-                troubles["messages too many"] += queue.send_all(due.id for due in store.due(PARKED_UNTIL + 1))
-            else:
+            if isinstance(down, Proxy):
                 troubles["outages"] += 1
                 with down.outage():
                     over.wait(random.uniform(*_OUTAGE_SECONDS))
+            elif down == _LOSE:
+                sqs.purge_queue(QueueUrl=world.stack.recovery_queue_url)
+                troubles["times that all messages were lost"] += 1
+            elif down == _REPEAT:
+                # Messages that are too many, and most of them out of place: for what runs, waits or has just ended.
+                troubles["messages too many"] += queue.send_all(due.id for due in store.due(PARKED_UNTIL + 1))
+            else:
+                troubles["workers killed"] += kill_one(world.stack, world.faults, random)
 
     thread = threading.Thread(target=reign)
     thread.start()
