@@ -134,6 +134,7 @@ class TestWhatIsWatched:
             for outcome in Outcome:
                 telemetry.emit(outcome, milliseconds=1 if outcome is Outcome.WAITED else None)
             telemetry.failed("7")
+            telemetry.backlog(1_000)
             telemetry.backlog(0)
             api.metrics.flush_metrics()
 
