@@ -150,7 +150,8 @@ a point at which any other worker may go on, and where the worker may crash; its
 the request again; the request may land late, up to a minute after the SDK has given it up; DynamoDB may be out of
 reach, throttle or hold the item in a transaction; the lease may end; the record may expire and be deleted, late as
 DynamoDB does it; an index may show what was; a message of the queue may come in any order, late, twice or
-never. After each schedule one undisturbed retry must finish the operation, and the next one replay it. The nine invariants are the rows of the table below.
+never. After each schedule one undisturbed retry must finish the operation, and the next one replay it. The nine
+invariants are the rows of the table below.
 
 Business code comes in every kind there: it is refused, falls back, looks at the world between its steps, goes on after
 an error, has steps in several threads, makes results that cannot be kept. A service that it calls may do what it is
