@@ -129,7 +129,7 @@ class Bench:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.api = Api(client, clock)
-        monkeypatch.setattr(api, "sqs", self.api.messages.client)
+        monkeypatch.setattr(api, "sqs", lambda: self.api.messages.client)
         self.monkeypatch = monkeypatch
         self.worker = worker
         self.rows = rows
