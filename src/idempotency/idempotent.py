@@ -140,6 +140,12 @@ class Idempotent:
                     f"the resolver's decorator of {route.method} {route.path}"
                 )
 
+    def prime(self) -> None:
+        """Make what the first request to each route needs: before a snapshot, after which nothing may take long."""
+        for declaration in self.declared.values():
+            if issubclass(declaration.body, Body):
+                declaration.body.prime()
+
     def __call__(
         self, policy: Policy | Callable[[], Policy]
     ) -> Callable[[Callable[Concatenate[B, Operation, P], Result]], Route[P]]:
