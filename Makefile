@@ -30,8 +30,13 @@ demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a cra
 	$(SETUP) dev sam cloud
 	$(RUN) tools.demo
 
+.PHONY: dev
+dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
+	$(SETUP) dev sam cloud
+	$(RUN) tools.local.dev --port $(or $(PORT),0)
+
 .PHONY: up
-up: ## Start the local stack and leave it running: make up [PORT=8000]
+up: ## Start the local stack and leave it running, or bring it up to date: make up [PORT=8000]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.local.stack up --port $(or $(PORT),0)
 

