@@ -10,7 +10,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -54,6 +54,11 @@ new-operation: ## Write an operation of your own: make new-operation NAME=feeds 
 	$(SETUP) dev
 	$(RUN) tools.start.new_operation -- "$(NAME)" "$(STEPS)"
 
+.PHONY: rename
+rename: ## Give the project a name of its own: make rename NAME=orders-api
+	$(SETUP) dev
+	$(RUN) tools.start.rename -- "$(NAME)"
+
 ##@ Test
 
 .PHONY: test
@@ -79,6 +84,7 @@ lint: ## Check style, types, imports, spelling and the template
 	@.venv/bin/codespell
 	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
+	$(RUN) tools.wiring
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
 
 .PHONY: contract
@@ -128,12 +134,12 @@ unfinished: ## List the operations that are not finished: make unfinished [ENV=p
 	$(UNFINISHED) list --env "$(ENV)"
 
 .PHONY: retry
-retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
+retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]; ID=all for all
 	$(SETUP) dev
 	$(UNFINISHED) retry "$(ID)" --env "$(ENV)"
 
 .PHONY: recover
-recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
+recover: ## Carry on what is due now, without waiting for the schedule: make recover [ENV=prod]
 	$(SETUP) dev
 	$(UNFINISHED) recover --env "$(ENV)"
 

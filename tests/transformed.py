@@ -21,9 +21,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Deployed:
     What has an ARN in place of a name refers to itself by a made-up one.
     """
     source = template.load()
-    values = {name: str(each.get("Default", "")) for name, each in source["Parameters"].items()} | dict(
-        parameters or {}
-    )
+    values = {name: str(each["Default"]) for name, each in source["Parameters"].items()} | dict(parameters or {})
     made = copy.deepcopy(_transformed(tuple(values.items())))
     return Deployed(
         made,

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tools import tokens
+from tools import contract, tokens
 from tools.errors import ToolError, run
 from tools.local import cloud as local_cloud
 from tools.local import deployed, gateway_server, neighbours, template
@@ -53,7 +53,8 @@ class Stack:
         resources_table: name of the table of business rows.
         tokens_table: name of the table of tokens.
         function_name: the API's function.
-        recovery_function_name: the function that finishes what was abandoned.
+        recovery_function_name: the sweep: the function that finds what was abandoned.
+        worker_function_name: the function that carries operations on.
         myfunnel_url: where MyFunnelAPI is, or its stand-in.
         dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
@@ -69,6 +70,7 @@ class Stack:
     tokens_table: str
     function_name: str
     recovery_function_name: str
+    worker_function_name: str
     myfunnel_url: str
     dns_zone_id: str
     cloud_pid: int
@@ -197,6 +199,7 @@ def _describe(cloud: Cloud, url: str) -> Stack:
         tokens_table=outputs["TokensTable"],
         function_name=outputs["FunctionName"],
         recovery_function_name=outputs["RecoveryFunctionName"],
+        worker_function_name=outputs["WorkerFunctionName"],
         myfunnel_url=found.references["MyFunnelApiUrl"],
         dns_zone_id=found.references["DnsZoneId"],
         cloud_pid=cloud.pid,
@@ -227,8 +230,10 @@ def up(port: int = 0) -> Stack:
         port: where the API listens; 0 for where it does already, or else for `PORT` if that is free.
 
     Raises:
-        ToolError: if the port is taken, or the stack cannot be deployed; one that is running stays as it is.
+        ToolError: if src/ cannot be imported, the port is taken, or the stack cannot be deployed; one that is running
+            stays as it is.
     """
+    contract.bodies()  # a module that cannot be imported is told now, not by the first request
     running = local_cloud.find(HOME)
     if running and _DESCRIPTION.exists():
         stack = _update(running, load(), port)

@@ -133,7 +133,7 @@ class Smoke:
             created_at=now - 1,
             fingerprint=request.fingerprint,
             operation_id=str(uuid4()),
-            request=request.normal().pack(),
+            request=request.normal.pack(),
         )
         Store(self._dynamodb, self.environment.outputs["IdempotencyTable"], clock).claim(record, now)
 
