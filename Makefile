@@ -10,7 +10,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS KEY
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -132,6 +132,11 @@ revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
 unfinished: ## List the operations that are not finished: make unfinished [ENV=prod]
 	$(SETUP) dev
 	$(UNFINISHED) list --env "$(ENV)"
+
+.PHONY: record
+record: ## Show the record of a key: make record KEY=… [PRINCIPAL=alice] [ENV=prod]
+	$(SETUP) dev
+	@PYTHONPATH=src .venv/bin/python -m tools.ops.record --env "$(ENV)" --principal "$(PRINCIPAL)" -- "$(KEY)"
 
 .PHONY: retry
 retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]; ID=all for all

@@ -9,7 +9,9 @@ import pytest
 
 from tools.setup import ROOT
 
-_SHELL = dict.fromkeys(("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB"), "from-the-shell")
+_SHELL = dict.fromkeys(
+    ("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB", "KEY"), "from-the-shell"
+)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +23,21 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "target", ["up", "deploy", "token", "revoke", "unfinished", "retry", "recover", "logs", "sam-local", "smoke"]
+    "target",
+    [
+        "up",
+        "deploy",
+        "token",
+        "revoke",
+        "unfinished",
+        "retry",
+        "recover",
+        "logs",
+        "sam-local",
+        "smoke",
+        "record",
+        "dev",
+    ],
 )
 @pytest.mark.parametrize("option", ["-n", "-en"], ids=["", "even where the environment overrides"])
 def test_a_variable_of_the_shell_is_ignored(target: str, option: str) -> None:
@@ -41,6 +57,7 @@ def test_a_variable_of_the_command_line_is_used() -> None:
     [
         ("token", "for which principal? For example: make token PRINCIPAL=alice"),
         ("revoke", "which token? For example: make revoke TOKEN=…"),
+        ("record", "of which key? For example: make record KEY=8e03978e-40d5"),
         ("retry", "which operation? For example: make retry ID=1f0c; make unfinished lists them"),
     ],
 )
