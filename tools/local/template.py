@@ -10,8 +10,6 @@ import yaml
 from tools.setup import ROOT
 
 TEMPLATE = ROOT / "template.yaml"
-# What MiniStack spells in another way.
-_SPELLINGS = {":ec2:*::image/*": ":ec2:*:*:image/*", "sqs:SendMessage": "sqs:SendMessage*"}
 _UNKNOWN_TO_IAM = frozenset({"aws:RequestedRegion", "ec2:InstanceType", "ec2:MetadataHttpTokens", "ec2:Owner"})
 
 
@@ -40,13 +38,17 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     return template
 
 
+_RIGHTS = {":ec2:*::image/*": ":ec2:*:*:image/*", "sqs:SendMessage": "sqs:SendMessage*"}
+"""What a right is called in the template, and what gives the same to MiniStack."""
+
+
 def adapt(template: dict[str, Any]) -> None:
     """Change what MiniStack does not take as AWS does.
 
     - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
+    - It wants a right of its own for sending messages in batches.
     - It takes a parameter's number for text, which it compares with the number of workers: here it has the default.
-    - It asks for a right of its own to send a batch of messages, which AWS's IAM has no name for.
     - Its IAM knows neither region, type, owner nor metadata options of a request to EC2: no condition on them holds.
     """
     for name, resource in list(template["Resources"].items()):
@@ -58,8 +60,8 @@ def adapt(template: dict[str, Any]) -> None:
             scaling = resource["Properties"]["ScalingConfig"]
             scaling["MaximumConcurrency"] = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]["Default"]
     template["Resources"] = _without(template["Resources"], _UNKNOWN_TO_IAM)
-    for on_aws, here in _SPELLINGS.items():
-        template["Resources"] = _replaced(template["Resources"], on_aws, here)
+    for here, there in _RIGHTS.items():
+        template["Resources"] = _replaced(template["Resources"], here, there)
 
 
 def _without(node: Any, keys: frozenset[str]) -> Any:
