@@ -33,7 +33,7 @@ demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a cra
 .PHONY: dev
 dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
 	$(SETUP) dev sam cloud
-	$(RUN) tools.local.dev --port $(or $(PORT),0)
+	@PYTHONPATH=src .venv/bin/python -m tools.local.dev --port $(or $(PORT),0)
 
 .PHONY: up
 up: ## Start the local stack and leave it running, or bring it up to date: make up [PORT=8000]

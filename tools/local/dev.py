@@ -1,8 +1,9 @@
 """The API on this machine while you work on it: what you save is deployed at once; URL, token and data stay.
 
-    python -m tools.local.dev [--port 8000]      runs until Ctrl-C
+    python -m tools.local.dev [--port 8000]      runs until Ctrl-C, with a console to try it by hand
 
-A stack that `make up` has left running is used, and left running; otherwise it ends with this command.
+A stack that `make up` has left running is used, and left running; otherwise it ends with this command. `src` must be on
+PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tools.errors import ToolError, run
-from tools.local import cloud, deployed, stack
+from tools.local import cloud, console, deployed, stack
 from tools.local.guard import guarding
 from tools.local.processes import port_number
 from tools.local.release import BUILT
 from tools.local.samconfig import deploy_parameters
 from tools.local.stack import Stack
-from tools.progress import console, task
+from tools.progress import console as progress
+from tools.progress import task
 from tools.setup import ROOT
 
 _SRC = ROOT / "src"
@@ -145,17 +146,22 @@ def main() -> None:
     )
     with running(parser.parse_args().port) as started:
         stack.greet(started)
-        console.print("what you save in src/ or template.yaml is deployed; Ctrl-C ends it", style="dim")
-        watch(Reloader(started))
+        reloader = Reloader(started)
+        with console.serving(lambda: reloader.stack) as url:
+            progress.print(
+                f"[green]console[/]: {url}   requests to try, records as they live, a slow and a kill switch"
+            )
+            progress.print("what you save in src/ or template.yaml is deployed; Ctrl-C ends it", style="dim")
+            watch(reloader)
 
 
-def watch(reloader: Any) -> None:
+def watch(reloader: Reloader) -> None:
     """Look again and again; what cannot be deployed is said, and mended by the next save."""
     while True:
         try:
             reloader.look()
         except ToolError as error:
-            console.print(f"[red]{error}[/]", soft_wrap=True)
+            progress.print(f"[red]{error}[/]", soft_wrap=True)
         time.sleep(_PAUSE_SECONDS)
 
 

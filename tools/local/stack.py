@@ -277,9 +277,7 @@ def down() -> None:
 
 def greet(stack: Stack) -> None:
     """Say where a stack is, and show a request that works as it stands."""
-    console.print(
-        f"[green]up[/]: {stack.api_url}   `make down` stops it; all else is in {_DESCRIPTION.relative_to(ROOT)}"
-    )
+    console.print(f"[green]up[/]: {stack.api_url}   `make down` stops it; more is in .local/{_DESCRIPTION.name}")
     print(example(stack), flush=True)
 
 
