@@ -18,6 +18,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from idempotency.body import Body
 from idempotency.errors import NotStorable, Problem, Retry, as_problem
+from idempotency.event import as_rest, check, door_of
 from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
@@ -96,6 +97,10 @@ class Idempotent:
     """
 
     def __init__(self, app: ApiGatewayResolver, telemetry: Telemetry, make_lifecycle: Callable[[], Lifecycle]) -> None:
+        try:
+            self._door = door_of(app)
+        except TypeError as error:
+            raise DeclarationError(str(error)) from None
         self._app = app
         self._telemetry = telemetry
         self._make_lifecycle = make_lifecycle
@@ -196,11 +201,19 @@ class Idempotent:
         return event.outcome
 
     def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """Answer a REST API proxy event by the route that the gateway matched, whatever its path looks like."""
-        return self._app.resolve({**event, "path": matched_path(event)}, context)
+        """Answer an event; one of a REST API by the route that the gateway matched, whatever its path looks like.
+
+        Raises:
+            DeclarationError: if the event is not of the kind that the resolver is for.
+        """
+        try:
+            check(event, self._door)
+        except TypeError as error:
+            raise DeclarationError(str(error)) from None
+        return self._app.resolve({**event, "path": matched_path(event)} if "resource" in event else event, context)
 
     def _answer(self, policy: Policy, body_class: type[Any], run: Callable[[Any, Operation], Result]) -> Response[Any]:
-        event = cast("APIGatewayProxyEvent", self._app.current_event)
+        event = as_rest(self._app.current_event, self._app.context["_route"].path)
         stored = event.raw_event if isinstance(event.raw_event, Resumed) else None
         request = stored.request if stored else Request.from_event(event)
         if not stored and not request.principal and not policy.anonymous:
@@ -209,7 +222,7 @@ class Idempotent:
 
         def invocation(read: Callable[[], Any]) -> Invocation:
             def execute(attempt: Attempt) -> Verdict:
-                with _seen_as_stored(request) if policy.recoverable else nullcontext():
+                with self._seen_as_stored(request) if policy.recoverable else nullcontext():
                     result = run(read(), attempt)
                 return Verdict.of(_as_response(result), policy, self._app._serializer)
 
@@ -235,6 +248,15 @@ class Idempotent:
         record = self.lifecycle.resume(event.record_id, invocation.policy, invocation.deadline)
         if record is not None:
             event.outcome = self.lifecycle.perform(record, invocation).outcome
+
+    @contextmanager
+    def _seen_as_stored(self, request: Request) -> Iterator[None]:
+        """Show business logic only what recovery will have of the request, in the client's own attempt already."""
+        whole, BaseRouter.current_event = BaseRouter.current_event, self._app._to_proxy_event(StoredEvent(request))
+        try:
+            yield
+        finally:
+            BaseRouter.current_event = whole
 
     def _completed_before(self, event: APIGatewayProxyEvent, request: Request, problem: Problem) -> Reply:
         """Look a request up that this version of the code refuses: an earlier one may have accepted it."""
@@ -329,16 +351,6 @@ def _as_response(result: Result) -> Response[Any]:
         case (body, int(status)) if isinstance(result, tuple):
             return Response(status, "application/json", body)
     return Response(HTTPStatus.OK, "application/json", result)
-
-
-@contextmanager
-def _seen_as_stored(request: Request) -> Iterator[None]:
-    """Show business logic only what recovery will have of the request, in the client's own attempt already."""
-    whole, BaseRouter.current_event = BaseRouter.current_event, APIGatewayProxyEvent(StoredEvent(request))
-    try:
-        yield
-    finally:
-        BaseRouter.current_event = whole
 
 
 def _preferred_wait(event: APIGatewayProxyEvent) -> int | None:
