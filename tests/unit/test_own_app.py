@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+import tomllib
 from collections.abc import Callable
+from io import StringIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
