@@ -10,7 +10,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE NAME STEPS
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -31,7 +31,7 @@ demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a cra
 	$(RUN) tools.demo
 
 .PHONY: up
-up: ## Start the local stack and leave it running: make up [PORT=4566]
+up: ## Start the local stack and leave it running: make up [PORT=8000]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.local.stack up --port $(or $(PORT),0)
 
@@ -108,6 +108,11 @@ deploy: build ## Deploy to AWS: make deploy ENV=dev
 	$(SETUP) dev
 	$(RUN) tools.ops.deploy "$(or $(ENV),dev)"
 
+.PHONY: smoke
+smoke: ## Ask a deployed stack what only a deployment can tell: make smoke ENV=dev [DISTURB=1]
+	$(SETUP) dev
+	@PYTHONPATH=src .venv/bin/python -m tools.ops.smoke --env "$(ENV)" $(if $(DISTURB),--disturb)
+
 .PHONY: token
 token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
 	$(SETUP) dev
@@ -124,12 +129,12 @@ unfinished: ## List the operations that are not finished: make unfinished [ENV=p
 	$(UNFINISHED) list --env "$(ENV)"
 
 .PHONY: retry
-retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
+retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]; ID=all for all
 	$(SETUP) dev
 	$(UNFINISHED) retry "$(ID)" --env "$(ENV)"
 
 .PHONY: recover
-recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
+recover: ## Carry on what is due now, without waiting for the schedule: make recover [ENV=prod]
 	$(SETUP) dev
 	$(UNFINISHED) recover --env "$(ENV)"
 

@@ -66,8 +66,10 @@ def service(
     monkeypatch.setenv("IDEMPOTENCY_TABLE", "IdempotencyTable")
     monkeypatch.setenv("RESOURCES_TABLE", "ResourcesTable")
     monkeypatch.setattr("idempotency.lifecycle.Clock", lambda: clock)
+    api_under_test = Api(dynamodb, clock)
+    monkeypatch.setattr(api, "sqs", api_under_test.messages.client)
     restart()
-    yield Api(dynamodb)
+    yield api_under_test
     restart()
     forget_other_services()
 

@@ -64,7 +64,14 @@ def rights(function: str) -> frozenset[Right]:
         for each in stack().of_type("AWS::Lambda::EventInvokeConfig").values()
         if each["FunctionName"] == {"Ref": function}
     ]
-    return frozenset(right for document in documents for right in _granted(document["Statement"])) - {*destinations}
+    sources = [
+        (f"sqs:{action}", _own(each["EventSourceArn"]))
+        for each in stack().of_type("AWS::Lambda::EventSourceMapping").values()
+        if each["FunctionName"]["Ref"].startswith(f"{function}Alias")
+        for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+    ]
+    granted = frozenset(right for document in documents for right in _granted(document["Statement"]))
+    return granted - {*destinations, *sources}
 
 
 def needed(service: str, operation: str, parameters: Mapping[str, Any]) -> set[Right]:

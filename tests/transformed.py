@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import boto3
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
-
 from tools.local import template
+from tools.local.aws import REGION
 from tools.local.deployed import Deployed
+from tools.local.transform import transform
 
-REGION, ACCOUNT = "eu-west-1", "123456789012"
+ACCOUNT = "123456789012"
 
 
 def deployed(parameters: Mapping[str, str] | None = None) -> Deployed:
@@ -23,9 +21,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Deployed:
     What has an ARN in place of a name refers to itself by a made-up one.
     """
     source = template.load()
-    values = {name: str(each.get("Default", "")) for name, each in source["Parameters"].items()} | dict(
-        parameters or {}
-    )
+    values = {name: str(each["Default"]) for name, each in source["Parameters"].items()} | dict(parameters or {})
     made = copy.deepcopy(_transformed(tuple(values.items())))
     return Deployed(
         made,
@@ -44,13 +40,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Deployed:
 
 @cache
 def _transformed(parameters: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    source = template.load()
-    for properties in (source["Globals"]["Function"], *(each["Properties"] for each in source["Resources"].values())):
-        if "CodeUri" in properties:
-            properties["CodeUri"] = "s3://bucket/artifact"
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
-    made: dict[str, Any] = translator.translate(source, dict(parameters))
-    return made
+    return transform(template.load(), dict(parameters))
 
 
 def _physical_id(name: str, type_: str) -> str:

@@ -145,6 +145,27 @@ class UndoFailed(Retry):
     """The undo of a step raised what nobody expected; the message says which."""
 
 
+class OutOfTime(Retry):
+    """Too little of the attempt's time is left for the next step."""
+
+
+class Waiting(Retry):
+    """What an operation waits for has not come yet.
+
+    Args:
+        detail: what it is.
+        pause: seconds until the next look.
+    """
+
+    def __init__(self, detail: str, pause: int) -> None:
+        super().__init__(detail, pause)
+        self.pause = pause
+
+
+class WaitOver(Retry):
+    """What an operation waits for has not come in time: that is for an operator to see."""
+
+
 class StepError(Exception):
     """A step is declared wrongly: a mistake in the code, not in the request."""
 

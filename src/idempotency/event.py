@@ -65,6 +65,14 @@ def check(event: Mapping[str, Any], door: Door) -> None:
         raise TypeError(f"{door.resolver} got an event that is none of a {door.name}{_SUPPORTED}")
 
 
+def readable(event: StoredEvent, door: Door) -> StoredEvent:
+    """A stored request, with what the resolver for another front door finds its path and method by."""
+    if "http" in door.mark:
+        event["rawPath"] = event["path"]
+        event["requestContext"] |= {"stage": "$default", "http": {"method": event["httpMethod"], "path": event["path"]}}
+    return event
+
+
 def as_rest(event: BaseProxyEvent, rule: str = "") -> APIGatewayProxyEvent:
     """An event in the form of a REST API's, which names the route that matched.
 

@@ -18,10 +18,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from idempotency.body import Body
 from idempotency.errors import NotStorable, Problem, Retry, as_problem
-from idempotency.event import as_rest, check, door_of
+from idempotency.event import as_rest, check, door_of, principal, readable
 from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
+from idempotency.prefer import Preferences
+from idempotency.progress import status
 from idempotency.record import Record
 from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key
 from idempotency.response import Verdict
@@ -33,7 +35,7 @@ Result = Response[Any] | Mapping[str, Any] | list[Any] | tuple[Mapping[str, Any]
 """What a route may return; like Powertools, JSON alone is a 200."""
 Route = Callable[P, Response[Any]]
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+_RECORD_ID = re.compile(r"[0-9a-f]{64}:\d{1,4}", re.ASCII)
 
 
 class DeclarationError(TypeError):
@@ -75,7 +77,7 @@ class Resumed(StoredEvent):
 class Idempotent:
     """Makes routes run once for each Idempotency-Key; also answers every error of the application as a problem.
 
-        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry))
+        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry, sqs))
 
         @app.post("/v1/servers/provision")
         @idempotent(Policy(recoverable=True))
@@ -192,13 +194,62 @@ class Idempotent:
             event = Resumed(record)
         except Exception as error:  # noqa: BLE001 - written by another version, in a form that this one may not know
             return self.lifecycle.give_back(id_, f"This version cannot read the stored request: {error!r}")
-        reply = self._app.resolve(event, context)
+        reply = self._app.resolve(readable(event, self._door), context)
         if not event.reached:
             request = f"{event['httpMethod']} {event['path']}"
             return self.lifecycle.give_back(
                 id_, f"This version has no idempotent route for {request}: HTTP {reply['statusCode']}"
             )
         return event.outcome
+
+    def sweep(self, context: LambdaContext) -> int:
+        """Send each operation that is due to the queue: for recovery's schedule.
+
+        Args:
+            context: the context of the invocation; what it has no time for, the next one finds.
+
+        Returns:
+            How many operations it sent.
+        """
+        return self.lifecycle.sweep(self.lifecycle.clock.now() + context.get_remaining_time_in_millis())
+
+    def work(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+        """Carry on the operations that messages of the queue name: for recovery's worker, see `resume`.
+
+        Args:
+            event: the event of an SQS event source.
+            context: the context of the invocation.
+
+        Returns:
+            The messages that the queue keeps for later (`ReportBatchItemFailures`).
+        """
+        failed = []
+        for message in event["Records"]:
+            try:
+                outcome = self.resume(message["body"], context)
+            except Exception as error:  # noqa: BLE001 - DynamoDB, or a record that this version cannot read
+                self._telemetry.error(error)
+                failed.append({"itemIdentifier": message["messageId"]})
+            else:
+                self._telemetry.recovered(message["body"], outcome)
+        return {"batchItemFailures": failed}
+
+    def status(self, id_: str) -> Response[Any]:
+        """Show the client of the current request how far one of its operations has come: 1 read.
+
+        For the application's own ``GET /v1/operations/{id}``, where a 202 leads.
+
+        Args:
+            id_: the record's id, as the client sent it.
+
+        Raises:
+            NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
+        """
+        who, now = principal(self._app.current_event), self.lifecycle.clock.now()
+        record = self.lifecycle.store.get(id_) if _RECORD_ID.fullmatch(id_) else None
+        if record is None or record.expired(now) or not who or record.principal != who:
+            raise NotFoundError(f"There is no operation {id_}.")
+        return status(record, now).response()
 
     def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer an event; one of a REST API by the route that the gateway matched, whatever its path looks like.
@@ -226,22 +277,31 @@ class Idempotent:
                     result = run(read(), attempt)
                 return Verdict.of(_as_response(result), policy, self._app._serializer)
 
-            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer)
+            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer, held=not stored)
 
         if stored:
             self._resume(stored, invocation(lambda: _read_again(body_class, request, policy)))
             return Response(HTTPStatus.NO_CONTENT)  # for nobody: recovery looks at the event
+        preferences = Preferences.of(header_values(event, "prefer"))
         try:
             key = self._key(event, policy)
+            if remembered := self.lifecycle.remembered(request, key):
+                return _render(remembered, policy, preferences)
             body = _read_body(body_class, request, policy)
-            request = request.normal()
+            request = request.normal
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
-            preferred = _preferred_wait(event)
-            wait = policy.wait_by_default if preferred is None else preferred
-            reply = self.lifecycle.run(invocation(lambda: body), key, wait)
-        return _render(reply, policy, event)
+            reply = self._begin(invocation(lambda: body), key, preferences)
+        return _render(reply, policy, preferences)
+
+    def _begin(self, invocation: Invocation, key: str, preferences: Preferences) -> Reply:
+        policy = invocation.policy
+        if policy.responds_async(asked=preferences.respond_async):
+            return self.lifecycle.accept(invocation, key, preferences.wait or 0)
+        return self.lifecycle.run(
+            invocation, key, policy.wait_by_default if preferences.wait is None else preferences.wait
+        )
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
         event.reached = True
@@ -252,7 +312,10 @@ class Idempotent:
     @contextmanager
     def _seen_as_stored(self, request: Request) -> Iterator[None]:
         """Show business logic only what recovery will have of the request, in the client's own attempt already."""
-        whole, BaseRouter.current_event = BaseRouter.current_event, self._app._to_proxy_event(StoredEvent(request))
+        whole, BaseRouter.current_event = (
+            BaseRouter.current_event,
+            self._app._to_proxy_event(readable(StoredEvent(request), self._door)),
+        )
         try:
             yield
         finally:
@@ -328,7 +391,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.normal().body
+        return request.normal.body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)
@@ -353,13 +416,7 @@ def _as_response(result: Result) -> Response[Any]:
     return Response(HTTPStatus.OK, "application/json", result)
 
 
-def _preferred_wait(event: APIGatewayProxyEvent) -> int | None:
-    """Seconds of the ``wait`` preference; of several the first, on whichever line (RFC 7240, sections 2 and 4.3)."""
-    match = _WAIT.search(",".join(header_values(event, "prefer")))
-    return int(match[1]) if match else None
-
-
-def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Response[Any]:
+def _render(reply: Reply, policy: Policy, preferences: Preferences) -> Response[Any]:
     response = reply.response.response()
     if reply.unkept:
         # Only the first answer carries what is not kept, such as cookies.
@@ -368,6 +425,6 @@ def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Respon
         response.cookies = reply.unkept.cookies
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    if reply.waited and (preferred := _preferred_wait(event)) is not None:
-        response.headers["Preference-Applied"] = f"wait={preferred}"
+    if applied := preferences.applied(waited=reply.waited > 0, responded_async=reply.outcome is Outcome.ACCEPTED):
+        response.headers["Preference-Applied"] = applied
     return response

@@ -520,3 +520,24 @@ class TestUnknownEndpoint:
         answer = service.call(proxy_event(method, path, authorizer={"principalId": "alice"}))
 
         assert (answer.status, answer.problem) == (404, "not-found")
+
+
+class TestBrowsers:
+    EXPOSED = "Idempotent-Replayed, Location, Preference-Applied, Retry-After"
+
+    @pytest.mark.parametrize("origin", ["", "https://shop.example.com"])
+    def test_of_an_origin_are_shown_each_answer_which_is_stored_without_it(
+        self, service: Api, origin: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given an answer that was stored for any origin
+        first = service.post()
+
+        # When the stack has one, or none
+        monkeypatch.setenv("CORS_ORIGIN", origin)
+        answers = [service.post(), service.post({})]
+
+        # Then each answer says so, the stored one too
+        assert "access-control-allow-origin" not in first.headers
+        for answer in answers:
+            assert answer.headers.get("access-control-allow-origin") == ([origin] if origin else None)
+            assert answer.headers.get("access-control-expose-headers") == ([self.EXPOSED] if origin else None)

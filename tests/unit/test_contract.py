@@ -23,6 +23,7 @@ from provisioning.funnels import Funnels
 from provisioning.servers import ServerRequest
 from tests.clocks import SetClock
 from tests.crashes import Killed
+from tests.messages import work
 from tests.unit.service import JSON, SERVER, Api
 from tools import wiring
 from tools.local import template
@@ -43,6 +44,7 @@ PROVISION: Operation = ("POST", "/v1/servers/provision")
 SHOW_SERVER: Operation = ("GET", "/v1/servers/{id}")
 LAUNCH: Operation = ("POST", "/v1/campaigns")
 SHOW_CAMPAIGN: Operation = ("GET", "/v1/campaigns/{id}")
+SHOW_OPERATION: Operation = ("GET", "/v1/operations/{id}")
 CAMPAIGN = {"name": "Spring sale", "domain": "spring.example.com"}
 
 
@@ -195,6 +197,33 @@ class World:
         self.clock.while_asleep = complete
         return self.provision(headers=[JSON, ("Prefer", "wait=20")])
 
+    def accept(self, **request: Any) -> Answer:
+        """Launch a campaign without holding the connection."""
+        return self.launch(headers=[JSON, ("Prefer", "respond-async")], **request)
+
+    def accept_and_carry_out(self) -> Answer:
+        """Launch a campaign without holding the connection, and let the worker launch it."""
+        accepted = self.accept()
+        work(self.service.messages)
+        return accepted
+
+    def accept_what_is_refused(self) -> Answer:
+        """The same with a domain of another zone."""
+        accepted = self.accept(campaign={**CAMPAIGN, "domain": "spring.example.org"})
+        work(self.service.messages)
+        return accepted
+
+    def accept_and_wait(self) -> Answer:
+        """Ask for 202 after a while."""
+        return self.launch(headers=[JSON, ("Prefer", "respond-async, wait=2")])
+
+    def launch_not_now(self) -> Answer:
+        """Launch a campaign while MyFunnelAPI asks for patience."""
+        self.myfunnel.faults.append(Fault(act=False, status=503, retry_after=60))
+        work_after = self.accept()
+        work(self.service.messages)
+        return work_after
+
     def show(self, made: Answer) -> Answer:
         """Show what was made."""
         _, _, version, kind, id_ = made.headers["location"][0].split("/")
@@ -311,6 +340,13 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
         World.launch_what_is_refused,
     ),
     "the campaign": (SHOW_CAMPAIGN, 200, "", lambda world: world.show(world.launch())),
+    "a campaign, without its client": (LAUNCH, 202, "", lambda world: world.accept()),
+    "a campaign, without its client after a while": (LAUNCH, 202, "", World.accept_and_wait),
+    "an accepted operation": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept())),
+    "an operation that waits": (SHOW_OPERATION, 200, "", lambda world: world.show(world.launch_not_now())),
+    "an operation that succeeded": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept_and_carry_out())),
+    "an operation that failed": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept_what_is_refused())),
+    "another's operation": (SHOW_OPERATION, 404, "not-found", lambda world: world.show(world.accept(principal="bob"))),
     "another's campaign": (SHOW_CAMPAIGN, 404, "not-found", lambda world: world.show(world.launch(principal="bob"))),
 }
 
@@ -327,7 +363,9 @@ def at_the_gateway(name: str, status: int) -> Answer:
     body = GATEWAY[name]["ResponseTemplates"]["application/json"]["Fn::Sub"]
     for variable, value in variables.items():
         body = body.replace(variable, value)
-    headers = GATEWAY[name]["ResponseParameters"]["Headers"]
+    # Those with an intrinsic function are not there by default.
+    declared = GATEWAY[name]["ResponseParameters"]["Headers"].items()
+    headers = {header: value for header, value in declared if isinstance(value, str)}
     return Answer(status, body.encode(), {header.lower(): [value.strip("'")] for header, value in headers.items()})
 
 

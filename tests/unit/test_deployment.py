@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from provisioning.servers import REGIONS, SIZES
+from tests.transformed import deployed
 from tools.local import template
+from tools.local.deployed import Deployed
 from tools.local.release import release
 from tools.local.samconfig import deploy_parameters
 from tools.local.transform import transform
@@ -21,7 +24,18 @@ from tools.ops import deploy
 _STACK = template.load()
 _PARAMETERS: dict[str, Any] = _STACK["Parameters"]
 _FUNCTIONS = [name for name, made in _STACK["Resources"].items() if made["Type"] == "AWS::Serverless::Function"]
-_ENVIRONMENTS = ["default", "dev", "prod", "local"]
+_ENVIRONMENTS = ["default", "dev", "staging", "prod", "local"]
+
+_NO_VALUE = {"Ref": "AWS::NoValue"}
+_KEY = "arn:aws:kms:eu-west-1:123456789012:key/8c778f4c"
+_BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
+_OTHERS = {
+    "CorsOrigin": "https://shop.example.com",
+    "DomainName": "api.example.com",
+    "Environment": "other",
+    "KmsKeyArn": _KEY,
+    "PermissionsBoundaryArn": _BOUNDARY,
+}
 
 Resources = dict[str, Any]
 
@@ -58,6 +72,8 @@ def another(parameter: str) -> str:
     """A value of a parameter that is not its default."""
     described = _PARAMETERS[parameter]
     default = str(described["Default"])
+    if parameter in _OTHERS:
+        return _OTHERS[parameter]
     if "AllowedValues" in described:
         return next(str(value) for value in described["AllowedValues"] if str(value) != default)
     return "61" if described["Type"] == "Number" else f"{default}.another.example"
@@ -243,3 +259,180 @@ class TestTheGateway:
         types = [media for media in self.API["BinaryMediaTypes"] if isinstance(media, str)]
 
         assert types in ([], ["*/*"])
+
+
+def resources_with(**parameters: str) -> Resources:
+    """The resources that there are with these values, with each condition decided and each reference filled in."""
+    made = deployed(parameters)
+    return {
+        name: _decided(each.get("Properties", {}), made)
+        for name, each in made.template["Resources"].items()
+        if "Condition" not in each or made.holds(each["Condition"])
+    }
+
+
+def _decided(node: Any, made: Deployed) -> Any:
+    match node:
+        case {"Fn::If": [condition, then, otherwise]}:
+            return _decided(then if made.holds(condition) else otherwise, made)
+        case {"Ref": str(name)} if name in made.references:
+            return made.references[name]
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{([\w:]+)\}", lambda found: made.references.get(found[1], found[0]), text)
+        case dict():
+            members = {name: _decided(member, made) for name, member in node.items()}
+            return {name: member for name, member in members.items() if member != _NO_VALUE}
+        case list():
+            return [each for member in node if (each := _decided(member, made)) != _NO_VALUE]
+    return node
+
+
+class TestParametersThatAreOffByDefault:
+    RAW = transformed()
+
+    @pytest.mark.parametrize(
+        "parameter",
+        [
+            "ApiConcurrency",
+            "ClientRequestsPerFiveMinutes",
+            "CorsOrigin",
+            "DomainName",
+            "Ec2LaunchTemplate",
+            "KmsKeyArn",
+            "PermissionsBoundaryArn",
+        ],
+    )
+    def test_are_off(self, parameter: str) -> None:
+        assert _PARAMETERS[parameter]["Default"] in ("", 0)
+
+    def test_bound_every_role(self) -> None:
+        bounded = of_type("AWS::IAM::Role", self.RAW).keys()
+        without, within = resources_with(), resources_with(PermissionsBoundaryArn=_BOUNDARY)
+
+        assert bounded >= {"ApiFunctionRole", "CodeDeployRole", "RecoveryFunctionRole"}
+        for role in bounded & within.keys():
+            assert "PermissionsBoundary" not in without[role]
+            assert within[role]["PermissionsBoundary"] == _BOUNDARY
+
+    def test_encrypt_everything_that_keeps_something_with_a_key(self) -> None:
+        properties: dict[str, Callable[[Any], Any]] = {
+            "AWS::DynamoDB::Table": lambda made: made["SSESpecification"].get("KMSMasterKeyId"),
+            "AWS::Lambda::Function": lambda made: made.get("KmsKeyArn"),
+            "AWS::Logs::LogGroup": lambda made: made.get("KmsKeyId"),
+            "AWS::SQS::Queue": lambda made: made.get("KmsMasterKeyId"),
+        }
+        without, within = resources_with(), resources_with(KmsKeyArn=_KEY)
+        for type_, key_of in properties.items():
+            for name in of_type(type_, self.RAW):
+                assert (name, key_of(without[name]), key_of(within[name])) == (name, None, _KEY)
+
+    def test_let_a_browser_call(self) -> None:
+        header = "method.response.header.Access-Control-Allow-Origin"
+        for origin, said in (("", None), ("https://shop.example.com", "'https://shop.example.com'")):
+            body = resources_with(CorsOrigin=origin)["Api"]["Body"]
+            for methods in body["paths"].values():
+                assert "security" not in methods["options"]
+                answer = methods["options"]["x-amazon-apigateway-integration"]["responses"]["default"]
+                assert answer["responseParameters"].get(header) == said
+            for type_, answer in body["x-amazon-apigateway-gateway-responses"].items():
+                allowed = answer["responseParameters"].get("gatewayresponse.header.Access-Control-Allow-Origin")
+                assert (type_, allowed) == (type_, said)
+
+    @pytest.mark.parametrize(
+        ("endpoint", "certificate"), [("EDGE", "CertificateArn"), ("REGIONAL", "RegionalCertificateArn")]
+    )
+    def test_give_the_api_a_domain(self, endpoint: str, certificate: str) -> None:
+        named = resources_with(DomainName="api.example.com", CertificateArn="arn:aws:acm", EndpointType=endpoint)
+
+        certificates = {name: value for name, value in named["Domain"].items() if "Certificate" in name}
+        assert certificates == {certificate: "arn:aws:acm"}
+        assert named["DomainMapping"]["Stage"] == "ApiStage"
+        assert not resources_with().keys() & {"Domain", "DomainMapping"}
+
+    def test_limit_clients_by_token_and_by_address(self) -> None:
+        limited = resources_with(ClientRequestsPerFiveMinutes="300")
+
+        rules = {rule["Name"]: rule["Statement"]["RateBasedStatement"] for rule in limited["ClientLimit"]["Rules"]}
+        [key] = rules["token"]["CustomKeys"]
+        assert key["Header"]["Name"] == "authorization"
+        assert rules["address"]["AggregateKeyType"] == "IP"
+        assert {str(rule["Limit"]) for rule in rules.values()} == {"300"}
+        assert limited["ClientLimitOfApi"]["ResourceArn"].endswith("/restapis/Api/stages/ApiStage")
+        assert not resources_with().keys() & {"ClientLimit", "ClientLimitOfApi"}
+
+    def test_reserve_concurrency(self) -> None:
+        assert "ReservedConcurrentExecutions" not in resources_with()["ApiFunction"]
+        assert str(resources_with(ApiConcurrency="50")["ApiFunction"]["ReservedConcurrentExecutions"]) == "50"
+
+
+class TestRightsToInstances:
+    @pytest.fixture
+    def statements(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = resources_with(ServerProvider="ec2")["OperationPolicy"]["PolicyDocument"][
+            "Statement"
+        ]
+        return [each for each in listed if "ec2:" in str(each["Action"])]
+
+    def test_are_for_our_regions(self, statements: list[dict[str, Any]]) -> None:
+        regions = [each["Condition"]["StringEquals"]["aws:RequestedRegion"] for each in statements]
+
+        assert len(statements) == 6
+        assert all(sorted(each) == sorted(REGIONS.values()) for each in regions)
+
+    def test_to_run_them_are_for_our_sizes_owners_and_metadata(self, statements: list[dict[str, Any]]) -> None:
+        [instance, image, _] = [each for each in statements if each["Action"] == "ec2:RunInstances"]
+
+        wanted = instance["Condition"]["StringEquals"]
+        assert sorted(wanted["ec2:InstanceType"]) == sorted(SIZES.values())
+        assert wanted["ec2:MetadataHttpTokens"] == "required"
+        assert image["Condition"]["StringEquals"]["ec2:Owner"] == "amazon"
+
+
+class TestRules:
+    def holds(self, node: Any, values: dict[str, str]) -> bool:
+        """A rule's condition or assertion."""
+        match node:
+            case {"Fn::Equals": [{"Ref": name}, value]}:
+                return values[str(name)] == str(value)
+            case {"Fn::Not": [inner]}:
+                return not self.holds(inner, values)
+        raise AssertionError(node)
+
+    def refused(self, **values: str) -> list[str]:
+        """What CloudFormation says to these values, before it does anything."""
+        given = {name: str(each["Default"]) for name, each in _PARAMETERS.items()} | values
+        return [
+            assertion["AssertDescription"]
+            for rule in _STACK["Rules"].values()
+            if self.holds(rule["RuleCondition"], given)
+            for assertion in rule["Assertions"]
+            if not self.holds(assertion["Assert"], given)
+        ]
+
+    def test_let_any_other_environment_be_deployed_as_it_is(self) -> None:
+        assert self.refused() == []
+        assert self.refused(Environment="staging") == []
+
+    def test_let_production_be_deployed_only_if_somebody_hears_it_and_clients_find_the_specification(self) -> None:
+        topic, page = "arn:aws:sns:eu-west-1:123456789012:on-call", "https://docs.example.com/idempotency"
+
+        assert len(self.refused(Environment="prod")) == 2
+        assert len(self.refused(Environment="prod", AlarmTopicArn=topic)) == 1
+        assert self.refused(Environment="prod", AlarmTopicArn=topic, SpecificationUrl=page) == []
+
+    def test_let_no_domain_be_without_its_certificate(self) -> None:
+        assert len(self.refused(DomainName="api.example.com")) == 1
+        assert self.refused(DomainName="api.example.com", CertificateArn="arn:aws:acm") == []
+
+    def test_are_what_is_deployed(self) -> None:
+        assert transform(_STACK, {})["Rules"] == _STACK["Rules"]
+
+
+@pytest.mark.parametrize("environment", _ENVIRONMENTS)
+def test_each_environment_names_its_region_and_its_tags(environment: str) -> None:
+    settings = deploy_parameters(environment)
+    [stage] = [each for each in settings["parameter_overrides"] if each.startswith("Environment=")]
+
+    assert re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", settings["region"])
+    if environment != "local":
+        assert f"environment={stage.removeprefix('Environment=')}" in settings["tags"].split()

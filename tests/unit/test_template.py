@@ -67,7 +67,7 @@ class TestRights:
     def test_to_end_an_instance_reach_only_those_with_the_operations_tag(self) -> None:
         [given] = [each for each in self.statements() if each["Action"] == "ec2:TerminateInstances"]
 
-        assert given["Condition"] == {"Null": {f"aws:ResourceTag/{OPERATION_TAG}": "false"}}
+        assert given["Condition"]["Null"] == {f"aws:ResourceTag/{OPERATION_TAG}": "false"}
 
     @pytest.mark.parametrize(
         ("domain", "inside"),
@@ -115,7 +115,7 @@ class TestRights:
 
 
 class TestEnvironments:
-    @pytest.mark.parametrize("environment", ["default", "dev", "prod", "local"])
+    @pytest.mark.parametrize("environment", ["default", "dev", "staging", "prod", "local"])
     def test_set_parameters_that_exist_to_values_that_are_allowed(self, environment: str) -> None:
         for override in deploy_parameters(environment)["parameter_overrides"]:
             name, value = override.split("=", 1)
@@ -127,8 +127,19 @@ class TestEnvironments:
         assert deploy_parameters("default") == deploy_parameters("dev")
 
 
+def without(node: Any, keys: set[str]) -> Any:
+    """The same without some members of objects, wherever they are."""
+    match node:
+        case dict():
+            return {name: without(member, keys) for name, member in node.items() if name not in keys}
+        case list():
+            return [without(member, keys) for member in node]
+    return node
+
+
 def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> None:
-    # Given the template, with CodeDeploy for two functions, alarms on metric math, and images of no account
+    # Given the template, with CodeDeploy for two functions, alarms on metric math, images of no account, a number, and
+    # conditions that the local cloud's IAM does not know
     adapted = copy.deepcopy(_STACK)
 
     # When it is adapted
@@ -138,9 +149,14 @@ def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> 
     dropped = {name: made for name, made in _RESOURCES.items() if name not in adapted["Resources"]}
     assert {made["Type"] for made in dropped.values()} == {"AWS::CloudWatch::Alarm"}
     assert all("Metrics" in made["Properties"] for made in dropped.values())
-    adapted["Resources"] |= dropped
     for function in ("ApiFunction", "AuthorizerFunction"):
-        preference = _RESOURCES[function]["Properties"]["DeploymentPreference"]
-        adapted["Resources"][function]["Properties"]["DeploymentPreference"] = preference
+        changed = adapted["Resources"][function]["Properties"]
+        assert "DeploymentPreference" not in changed
+        changed["DeploymentPreference"] = _RESOURCES[function]["Properties"]["DeploymentPreference"]
+    scaling = adapted["Resources"]["WorkerMessages"]["Properties"]["ScalingConfig"]
+    assert scaling == {"MaximumConcurrency": _STACK["Parameters"]["RecoveryConcurrency"]["Default"]}
+    scaling["MaximumConcurrency"] = {"Ref": "RecoveryConcurrency"}
     restored = json.loads(json.dumps(adapted).replace(":ec2:*:*:image/*", ":ec2:*::image/*"))
-    assert restored == json.loads(json.dumps(_STACK))
+    conditions = {"aws:RequestedRegion", "ec2:InstanceType", "ec2:MetadataHttpTokens", "ec2:Owner"}
+    assert {**restored["Resources"], **dropped} == without(_RESOURCES, conditions)
+    assert {**restored, "Resources": 0} == json.loads(json.dumps({**_STACK, "Resources": 0}))

@@ -49,7 +49,8 @@ class Stack:
         resources_table: name of the table of business rows.
         tokens_table: name of the table of tokens.
         function_name: the API's function.
-        recovery_function_name: the function that finishes what was abandoned.
+        recovery_function_name: the sweep: the function that finds what was abandoned.
+        worker_function_name: the function that carries operations on.
         myfunnel_url: where MyFunnelAPI is, or its stand-in.
         dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
@@ -65,6 +66,7 @@ class Stack:
     tokens_table: str
     function_name: str
     recovery_function_name: str
+    worker_function_name: str
     myfunnel_url: str
     dns_zone_id: str
     cloud_pid: int
@@ -189,6 +191,7 @@ def _describe(cloud: Cloud, url: str) -> Stack:
         tokens_table=outputs["TokensTable"],
         function_name=outputs["FunctionName"],
         recovery_function_name=outputs["RecoveryFunctionName"],
+        worker_function_name=outputs["WorkerFunctionName"],
         myfunnel_url=found.references["MyFunnelApiUrl"],
         dns_zone_id=found.references["DnsZoneId"],
         cloud_pid=cloud.pid,

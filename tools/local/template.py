@@ -10,6 +10,7 @@ import yaml
 from tools.setup import ROOT
 
 TEMPLATE = ROOT / "template.yaml"
+_UNKNOWN_TO_IAM = frozenset({"aws:RequestedRegion", "ec2:InstanceType", "ec2:MetadataHttpTokens", "ec2:Owner"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,14 +43,28 @@ def adapt(template: dict[str, Any]) -> None:
 
     - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
+    - It takes a parameter's number for text, which it compares with the number of workers: here it has the default.
+    - Its IAM knows neither region, type, owner nor metadata options of a request to EC2: no condition on them holds.
     """
-    resources = template["Resources"]
-    for name, resource in list(resources.items()):
+    for name, resource in list(template["Resources"].items()):
         if "Metrics" in resource.get("Properties", {}):
-            del resources[name]
+            del template["Resources"][name]
         elif resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"].pop("DeploymentPreference", None)
-    template["Resources"] = _replaced(resources, ":ec2:*::image/*", ":ec2:*:*:image/*")
+        elif resource["Type"] == "AWS::Lambda::EventSourceMapping":
+            scaling = resource["Properties"]["ScalingConfig"]
+            scaling["MaximumConcurrency"] = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]["Default"]
+    template["Resources"] = _without(template["Resources"], _UNKNOWN_TO_IAM)
+    template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
+
+
+def _without(node: Any, keys: frozenset[str]) -> Any:
+    match node:
+        case dict():
+            return {name: _without(member, keys) for name, member in node.items() if name not in keys}
+        case list():
+            return [_without(member, keys) for member in node]
+    return node
 
 
 def _replaced(node: Any, old: str, new: str) -> Any:
