@@ -42,7 +42,7 @@ down: ## Stop the local stack
 
 .PHONY: setup
 setup: ## Create every environment (the other targets create those that they need)
-	$(SETUP) dev sam cloud peers
+	$(SETUP) dev sam cloud audit peers
 
 .PHONY: new-operation
 new-operation: ## Write an operation of your own: make new-operation NAME=feeds STEPS=2
@@ -75,6 +75,11 @@ lint: ## Check style, types, imports, spelling and the template
 	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
+
+.PHONY: audit
+audit: ## Check what is deployed and what deploys it: cfn-lint, checkov, zizmor, actionlint, pip-audit
+	$(SETUP) dev audit
+	$(RUN) tools.ops.audit
 
 .PHONY: contract
 contract: ## Write the request bodies of src/ into template.yaml and openapi.yaml

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
-ENVIRONMENTS = {"dev": ROOT / ".venv", **{group: LOCAL / group for group in ("sam", "cloud", "peers")}}
+ENVIRONMENTS = {"dev": ROOT / ".venv", **{group: LOCAL / group for group in ("sam", "cloud", "audit", "peers")}}
 _UV = LOCAL / "uv" / "bin" / "uv"
 
 
