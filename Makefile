@@ -10,7 +10,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := ENV ID PORT PRINCIPAL TOKEN EVENT SERVE NAME STEPS
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -31,7 +31,7 @@ demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a cra
 	$(RUN) tools.demo
 
 .PHONY: up
-up: ## Start the local stack and leave it running: make up [PORT=4566]
+up: ## Start the local stack and leave it running: make up [PORT=8000]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.local.stack up --port $(or $(PORT),0)
 
@@ -48,6 +48,11 @@ setup: ## Create every environment (the other targets create those that they nee
 new-operation: ## Write an operation of your own: make new-operation NAME=feeds STEPS=2
 	$(SETUP) dev
 	$(RUN) tools.start.new_operation -- "$(NAME)" "$(STEPS)"
+
+.PHONY: rename
+rename: ## Give the project a name of its own: make rename NAME=orders-api
+	$(SETUP) dev
+	$(RUN) tools.start.rename -- "$(NAME)"
 
 ##@ Test
 
@@ -74,6 +79,7 @@ lint: ## Check style, types, imports, spelling and the template
 	@.venv/bin/codespell
 	@.venv/bin/mypy $(wildcard src tests tools proof)
 	@PYTHONPATH=src .venv/bin/lint-imports
+	$(RUN) tools.wiring
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
 
 .PHONY: audit
@@ -107,6 +113,11 @@ deploy: build ## Deploy to AWS: make deploy ENV=dev
 	$(SETUP) dev
 	$(RUN) tools.ops.deploy "$(or $(ENV),dev)"
 
+.PHONY: smoke
+smoke: ## Ask a deployed stack what only a deployment can tell: make smoke ENV=dev [DISTURB=1]
+	$(SETUP) dev
+	@PYTHONPATH=src .venv/bin/python -m tools.ops.smoke --env "$(ENV)" $(if $(DISTURB),--disturb)
+
 .PHONY: token
 token: ## Issue a bearer token: make token PRINCIPAL=alice [ENV=prod]
 	$(SETUP) dev
@@ -123,12 +134,12 @@ unfinished: ## List the operations that are not finished: make unfinished [ENV=p
 	$(UNFINISHED) list --env "$(ENV)"
 
 .PHONY: retry
-retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]
+retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]; ID=all for all
 	$(SETUP) dev
 	$(UNFINISHED) retry "$(ID)" --env "$(ENV)"
 
 .PHONY: recover
-recover: ## Finish what is due now, without waiting for the schedule: make recover [ENV=prod]
+recover: ## Carry on what is due now, without waiting for the schedule: make recover [ENV=prod]
 	$(SETUP) dev
 	$(UNFINISHED) recover --env "$(ENV)"
 

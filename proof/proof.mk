@@ -36,3 +36,8 @@ test-proof: ## Test the proof itself, and run a bounded part of it
 test-peers: ## Run the tests of the comparison, in the peers' environment
 	$(SETUP) peers
 	@.local/peers/bin/python -m pytest --confcutdir=proof/peers proof/peers
+
+.PHONY: heal-bench
+heal-bench: ## Measure how soon operations go on after an outage: make heal-bench [BEFORE=COMMIT]
+	$(SETUP) dev sam cloud
+	@PYTHONPATH=src .venv/bin/python -m proof.heal $(if $(BEFORE),--before $(BEFORE))

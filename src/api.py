@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
@@ -45,8 +45,20 @@ dynamodb = boto3.client(
 )
 
 
+# A message only spares an operation the wait for the sweep: that is worth two seconds, and no more.
+sqs = boto3.client(
+    "sqs",
+    config=Config(
+        connect_timeout=1,
+        read_timeout=1,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        user_agent="provision-once",
+    ),
+)
+
+
 telemetry = Telemetry(metrics, logger)
-idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry))
+idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry, sqs))
 
 # Operations with effects elsewhere: finished by recovery if the client never comes back.
 recoverable = Policy(recoverable=True)
@@ -111,6 +123,12 @@ def launch_campaign(campaign: CampaignRequest, operation: Operation) -> Completi
 def get_campaign(campaign_id: str) -> dict[str, Any]:
     """Show one of the caller's campaigns."""
     return resources().get("campaign", campaign_id, principal(app.current_event))
+
+
+@app.get("/v1/operations/<operation_id>")
+def get_operation(operation_id: str) -> Response[Any]:
+    """Show how far one of the caller's operations has come."""
+    return idempotent.status(operation_id)
 
 
 @logger.inject_lambda_context(clear_state=True, correlation_id_path="requestContext.requestId")

@@ -1,36 +1,43 @@
-"""Lambda entry point on a schedule: finishes operations whose client never came back."""
+"""Lambda entry points of recovery: the sweep finds what was abandoned, the worker carries operations on."""
 
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from api import idempotent, logger, metrics, telemetry
-from idempotency import Outcome
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(raise_on_empty_metrics=False)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  # noqa: ARG001
-    """Claim each operation that is due, as a retry would, and run it through its own route, as long as a step has time.
-
-    One that needs more time is released, and carried on from its last checkpoint a minute later.
+def sweep(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  # noqa: ARG001
+    """Send each operation that is due to the queue, on a schedule; what it has no time for, the next one finds.
 
     Returns:
-        How many operations were taken up, and how many of them completed.
+        How many operations it sent.
     """
-    taken_up = completed = 0
-    time_for_a_step = idempotent.lifecycle.settings.time_for_a_step * 1000
-    for id_ in idempotent.lifecycle.due():
-        if context.get_remaining_time_in_millis() < time_for_a_step:
-            break
+    lifecycle = idempotent.lifecycle
+    sent = lifecycle.sweep(lifecycle.clock.now() + context.get_remaining_time_in_millis())
+    logger.info("swept", sent=sent)
+    return {"sent": sent}
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics(raise_on_empty_metrics=False)
+def worker(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+    """Claim the operation that a message names, as a retry would, and run it through its own route.
+
+    Returns:
+        The messages that the queue keeps for later, as SQS event sources have it (`ReportBatchItemFailures`).
+    """
+    failed = []
+    for message in event["Records"]:
+        id_ = message["body"]
         try:
             outcome = idempotent.resume(id_, context)
-        except Exception as error:  # noqa: BLE001 - a record that this version cannot read is no reason to leave others
+        except Exception as error:  # noqa: BLE001 - DynamoDB, or a record that this version cannot read
             telemetry.error(error)
-            continue
-        if outcome is None:
-            continue
-        taken_up += 1
-        completed += outcome is Outcome.EXECUTED
-        logger.info("recovered", outcome=outcome, record=id_)
-    return {"taken_up": taken_up, "completed": completed}
+            failed.append({"itemIdentifier": message["messageId"]})
+        else:
+            if outcome is not None:
+                logger.info("recovered", outcome=outcome, record=id_)
+    return {"batchItemFailures": failed}

@@ -33,6 +33,7 @@ os.environ.update(
     AWS_EC2_METADATA_DISABLED="true",
     MOTO_EC2_LOAD_DEFAULT_AMIS="false",
     POWERTOOLS_SERVICE_NAME="provision-once",
+    RECOVERY_QUEUE_URL="https://sqs.eu-west-1.amazonaws.com/123456789012/RecoveryQueue",
     POWERTOOLS_METRICS_NAMESPACE="ProvisionOnce",
     SPECIFICATION_URL="https://docs.example/idempotency",
 )

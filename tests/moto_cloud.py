@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 from moto import mock_aws
+from moto.core.base_backend import BackendDict
 
 import api
 from provisioning import dns
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Tables have the names of the template's resources.
 _TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
+# Services with things that are made once; what a test adds to them, its fixtures delete.
+_OF_THE_SESSION = frozenset({"dynamodb", "route53", "secretsmanager"})
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +66,21 @@ def service(
     monkeypatch.setenv("IDEMPOTENCY_TABLE", "IdempotencyTable")
     monkeypatch.setenv("RESOURCES_TABLE", "ResourcesTable")
     monkeypatch.setattr("idempotency.lifecycle.Clock", lambda: clock)
+    api_under_test = Api(dynamodb, clock)
+    monkeypatch.setattr(api, "sqs", api_under_test.messages.client)
     restart()
-    yield Api(dynamodb)
+    yield api_under_test
     restart()
+    forget_other_services()
+
+
+def forget_other_services() -> None:
+    """Delete what a test's steps made in services in which the session itself has nothing."""
+    for backend in BackendDict._instances:  # type: ignore[misc] # of all services
+        if backend.service_name not in _OF_THE_SESSION:
+            for account in backend.values():
+                account.reset()
+            backend.clear()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from pathlib import Path
 from tools.setup import ROOT
 
 _COPIED = (
+    "Makefile",
+    "README.md",
     "src",
     "tests",
     "tools",
@@ -20,6 +22,7 @@ _COPIED = (
     "pyproject.toml",
     "samconfig.toml",
     "template.yaml",
+    "uv.lock",
 )
 
 

@@ -14,11 +14,15 @@ class RecordedTelemetry(Telemetry):
         self.waited: list[int] = []
         self.errors: list[BaseException] = []
         self.doubts: list[str] = []
+        self.backlogs: list[int] = []
 
     def emit(self, outcome: Outcome, record: Record | None = None, *, milliseconds: int | None = None) -> None:
         self.outcomes.append(outcome)
         if milliseconds is not None:
             self.waited.append(milliseconds)
+
+    def backlog(self, milliseconds: int) -> None:
+        self.backlogs.append(milliseconds)
 
     def begin(self) -> None:
         pass

@@ -169,7 +169,7 @@ def with_responses(text: str) -> str:
     Raises:
         ToolError: if an operation has no responses at all.
     """
-    for path, operations in yaml.safe_load(text)["paths"].items():
+    for path, operations in yaml.safe_load(text).get("paths", {}).items():
         for method, operation in operations.items():
             own = operation.get("responses", {})
             with_key = _IDEMPOTENCY_KEY in operation.get("parameters", [])
@@ -236,14 +236,14 @@ def _text(path: Path) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the bodies in src/ into template.yaml and openapi.yaml.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
-    if parser.parse_args().check:
-        if stale := [path.name for path in renewed()]:
-            print(f"error: {' and '.join(stale)}: different from the bodies in src/; {MEND}", file=sys.stderr)
-        return 1 if stale else 0
-    written = write()
+    check = parser.parse_args().check
+    stale = [path.name for path in renewed()] if check else write()
+    if check and stale:
+        print(f"error: {' and '.join(stale)}: different from the bodies in src/; {MEND}", file=sys.stderr)
+        return 1
     if gone := orphans():
         raise ToolError(f"template.yaml has models without a class in src/: {', '.join(sorted(gone))}; delete them")
-    print(f"written: {' and '.join(written)}" if written else "template.yaml and openapi.yaml are up to date")
+    print(f"written: {' and '.join(stale)}" if stale else "template.yaml and openapi.yaml are up to date")
     return 0
 
 

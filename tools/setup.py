@@ -27,9 +27,14 @@ class SetupFailed(Exception):
 def ensure(group: str) -> None:
     """Create an environment as uv.lock pins it, or do nothing (in some milliseconds) if it is up to date.
 
+    The group ``uv`` is what creates the others.
+
     Raises:
         SetupFailed: if uv cannot be installed, or cannot install the packages.
     """
+    if group == "uv":
+        _ensure_uv()
+        return
     environment = ENVIRONMENTS[group]
     stamp = environment / ".synced"
     wanted = _fingerprint(group)

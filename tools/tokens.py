@@ -57,5 +57,10 @@ def revoke(dynamodb: DynamoDBClient, table: str, token: str) -> None:
         raise ToolError("there is no such token") from None
 
 
+def delete(dynamodb: DynamoDBClient, table: str, token: str) -> None:
+    """Delete a token that nobody will ask for any more."""
+    dynamodb.delete_item(TableName=table, Key={"id": {"S": _hash(token)}})
+
+
 def _hash(token: str) -> str:
     return sha256(token.encode()).hexdigest()

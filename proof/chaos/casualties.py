@@ -16,7 +16,7 @@ from tools.local.stack import Stack
 
 def kill_one(stack: Stack, faults: Faults, random: Random) -> bool:
     """Kill -9 a random worker of a stack, if there is one that has begun an operation."""
-    functions = (stack.function_name, stack.recovery_function_name)
+    functions = (stack.function_name, stack.worker_function_name)
     alive = {pid for function in functions for pid in workers(stack.cloud_pid, function)}
     begun = {int(pid) for pid, *_ in _entries(faults, "calls")}
     if not (victims := sorted(alive & begun)):

@@ -6,14 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.e2e.campaigns import PATH, Campaign, Services
 from tests.e2e.faults import Faults, Rule, Side
-from tools.errors import ToolError
 from tools.local.client import Answer, Client
 from tools.local.processes import kill_workers
 from tools.local.stack import Stack
@@ -23,7 +21,6 @@ pytestmark = pytest.mark.slow
 
 SIDES: tuple[Side, ...] = ("before", "during", "after")
 AT_ONCE = 8
-RECOVERIES_AT_ONCE = 4
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
 NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
 # A worker makes this call once and remembers the answer, so that only its first campaign has it.
@@ -99,7 +96,7 @@ def test_killed_anywhere_and_never_retried_a_campaign_exists_once(
 ) -> None:
     # Given a kill at one boundary for each campaign, and one more if recovery gets there
     for case in cases:
-        functions = (stack.function_name, stack.recovery_function_name)
+        functions = (stack.function_name, stack.worker_function_name)
         faults.expect(case.campaign.record_id, [case.kill(function) for function in functions])
 
     # When their clients send them once, and never come back
@@ -148,19 +145,13 @@ def _at_once(send: Callable[[Case], Answer], cases: list[Case]) -> list[Answer]:
 
 
 def _recover_until_done(stack: Stack, services: Services, cases: list[Case]) -> None:
-    """Run recovery, several at a time, until every campaign has completed."""
+    """Sweep until every campaign has completed."""
     function = stack.client("lambda")
     deadline = time.monotonic() + 180
-
-    def run(_: int) -> None:
-        with suppress(ToolError):  # it was killed
-            recover(function, stack.recovery_function_name)
-
     while left := [case for case in cases if not (record := services.record(case.campaign)) or not record.completed]:
         assert time.monotonic() < deadline, [(str(case), services.record(case.campaign)) for case in left]
-        with ThreadPoolExecutor(RECOVERIES_AT_ONCE) as pool:
-            list(pool.map(run, range(RECOVERIES_AT_ONCE)))
-        time.sleep(0.5)
+        recover(function, stack.recovery_function_name)
+        time.sleep(1)
 
 
 def _renew_workers(stack: Stack, client: Client) -> None:

@@ -606,8 +606,9 @@ class Deployment:
         def code() -> Answer:
             idempotent, context = self._door(version), self._context(self.world.now + TIMEOUT_MS)
             try:
-                for id_ in idempotent.lifecycle.due():
-                    self._resume(idempotent, id_, context)
+                lifecycle = idempotent.lifecycle
+                for due in lifecycle.store.due(lifecycle.clock.now()):
+                    self._resume(idempotent, due.id, context)
             except Exception as error:  # noqa: BLE001 - whatever ends a run, the next one goes on
                 return Answer(503, f"{type(error).__name__}: {error}".encode())
             return Answer(0)
@@ -617,7 +618,7 @@ class Deployment:
         return actor
 
     def _resume(self, idempotent: Idempotent, id_: str, context: Any) -> None:
-        """Carry one operation on, as `recovery.handler` does."""
+        """Carry one operation on, as `recovery.worker` does."""
         try:
             idempotent.resume(id_, context)
         except Exception as error:  # noqa: BLE001 - one record must not stop the others

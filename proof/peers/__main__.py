@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
-from operator import attrgetter
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import track
 
-from proof.peers import behaviours, costs
-from proof.peers.libraries import handwritten, idemkit, powertools, provision_once
+from proof.peers import behaviours, costs, grow, prices
+from proof.peers.libraries import handwritten, idemkit, powertools, provision_once, unprotected
+from proof.peers.libraries.contract import Library
 from proof.peers.network import Meter
 from proof.peers.report import Table, write
 from proof.peers.stage import Stage
@@ -28,29 +31,49 @@ from tools.setup import ROOT
 
 _MODULES = (provision_once, powertools, idemkit, handwritten)
 _LIBRARIES = [module.LIBRARY for module in _MODULES]
-_NAMES = [f"{library.name} {library.version}".strip() for library in _LIBRARIES]
-_PAGE = ROOT / "docs" / "comparison.md"
+_BASE = 1
+"""The column to which the others are compared: Powertools."""
+_PAGES = ROOT / "docs"
+_RESULTS = ROOT / "proof" / "peers" / "results.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m proof.peers", description="Compare this project with its peers.")
-    parser.add_argument("--rounds", type=int, default=40, help="rounds of timing (default: 40)")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds of timing (default: 60)")
     parser.add_argument("--starts", type=int, default=9, help="cold starts of each library (default: 9)")
-    parser.add_argument("--page", type=Path, default=_PAGE, help="the page to write to (default: docs/…)")
+    parser.add_argument("--pages", type=Path, default=_PAGES, help="the folder of the pages to write (default: docs)")
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="the file of all figures (default: proof/…)")
     arguments = parser.parse_args()
     with dynamodb_local.running() as server, ExitStack() as stack:
-        stages = [stack.enter_context(Stage(library, server.endpoint_url)) for library in _LIBRARIES]
-        tables = [
-            compare_behaviours(server.endpoint_url),
-            compare_capacity(stages),
-            compare_times(stages, arguments.rounds),
-            compare_starts(stages, arguments.starts),
-        ]
+
+        def stage(library: Library, *, tuned: bool = False) -> Stage:
+            return stack.enter_context(Stage(library, server.endpoint_url, tuned=tuned))
+
+        behaviour = compare_behaviours(server.endpoint_url)
+        stages = [stage(library) for library in _LIBRARIES]
+        floor = stage(unprotected.LIBRARY)
+        capacity = compare_capacity([*stages, floor])
+        tuned = [stage(library, tuned=True) for library in (*_LIBRARIES[1:], unprotected.LIBRARY)]
+        times = compare_times([*stages, floor, *tuned], arguments.rounds)
+        starts = compare_starts([*stages, floor], arguments.starts)
+        growth = grow.measure(server.endpoint_url)
+    prices = compare_prices(capacity, times)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in tables:
+    for table in (behaviour, capacity.table, *times.tables, starts.table, prices):
         table.show(console)
-    write(arguments.page, _introduction(), tables)
-    console.print(f"written to {arguments.page}")
+    results = {
+        "measured": _circumstances(),
+        "capacity": capacity.figures,
+        "times": times.figures,
+        "starts": starts.figures,
+        "growth": growth,
+    }
+    arguments.results.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write(arguments.pages / "comparison.md", _introduction(), [behaviour, capacity.table])
+    write(arguments.pages / "performance.md", _introduction(), [*times.tables, starts.table, prices])
+    for name, picture in grow.plots(growth).items():
+        (arguments.pages / "images" / name).write_text(picture)
+    console.print(f"written to {arguments.pages} and {arguments.results}")
 
 
 def compare_behaviours(endpoint: str) -> Table:
@@ -61,52 +84,156 @@ def compare_behaviours(endpoint: str) -> Table:
         rows.append([behaviour.title, *(": ".join(filter(None, (v.result, v.reason))) for v in verdicts)])
     totals = [f"{sum(row[column].startswith('yes') for row in rows)} of {len(rows)}" for column in (1, 2, 3, 4)]
     note = "“Not promised”: the scenario fails, but the library's documentation excludes or never mentions it."
-    return Table("Behaviour", ["", *_NAMES], [*rows, ["yes", *totals]], note)
+    names = [f"{library.name} {library.version}".strip() for library in _LIBRARIES]
+    return Table("Behaviour", ["", *names], [*rows, ["yes", *totals]], note)
 
 
-def compare_capacity(stages: Sequence[Stage]) -> Table:
+class Compared(NamedTuple):
+    """Figures, and the tables that show them: row → column → figure → number."""
+
+    figures: dict[str, dict[str, dict[str, float]]]
+    tables: Sequence[Table]
+
+    @property
+    def table(self) -> Table:
+        """The only one."""
+        [table] = self.tables
+        return table
+
+
+def compare_capacity(stages: Sequence[Stage]) -> Compared:
     """Count round trips and capacity units of each kind of request."""
-    rows = [
-        [scenario.name, *(_show_meter(costs.count(scenario, stage)) for stage in stages)]
+    meters = {
+        scenario.name: {_name(stage): costs.count(scenario, stage) for stage in stages}
         for scenario in track(costs.SCENARIOS, "round trips and capacity", console=progress)
-    ]
+    }
     note = (
         "Round trips to DynamoDB, write units (W: 1 KB each) and strongly consistent read units (R: 4 KB each). "
-        "The response has 100 bytes unless the row says otherwise."
+        "The response has 100 bytes unless the row says otherwise. The last column protects nothing."
     )
-    return Table("Round trips and capacity", ["", *_NAMES], rows, note)
+    rows = [[name, *map(_show_meter, row.values())] for name, row in meters.items()]
+    figures = {
+        name: {
+            column: {"calls": meter.calls, "write_units": meter.write_units, "read_units": meter.read_units}
+            for column, meter in row.items()
+            if meter
+        }
+        for name, row in meters.items()
+    }
+    return Compared(figures, [Table("Round trips and capacity", ["", *map(_name, stages)], rows, note)])
 
 
-def compare_times(stages: Sequence[Stage], rounds: int) -> Table:
+def compare_times(stages: Sequence[Stage], rounds: int) -> Compared:
     """Time each kind of request, under the libraries in turn."""
-    workers = [stage.worker() for stage in stages]
-    caching = [stage.worker(cache=True) for stage in stages]
-    costs.time_round(workers, caching)  # for connections, and imports inside functions
-    measured = [costs.time_round(workers, caching) for _ in track(range(rounds), "CPU and latency", console=progress)]
-    rows = []
-    for kind in measured[0]:
-        for name, figure in (("CPU", attrgetter("cpu")), ("latency", attrgetter("latency"))):
-            rows.append([f"{kind}: {name}", *_show_ratios([[*map(figure, a_round[kind])] for a_round in measured])])
-    note = (
-        f"Medians of {rounds} interleaved rounds: milliseconds per request, and the ratio to the hand-written version "
-        "in the same round. CPU time is that of this process. Latency includes DynamoDB Local on the same cores, which "
-        "is slower for a table with an index, such as ours; DynamoDB itself updates indexes after it has answered."
-    )
-    return Table("CPU and latency", ["", *_NAMES], rows, note)
-
-
-def compare_starts(stages: Sequence[Stage], starts: int) -> Table:
-    """Start each library in new processes, in turn."""
+    columns = [costs.Column.of(stage) for stage in stages]
+    costs.time_round(columns)  # for connections, and imports inside functions
     measured = [
-        [costs.start(module.__name__, stage.site) for module, stage in zip(_MODULES, stages, strict=True)]
+        costs.time_round(columns, number % len(columns))
+        for number in track(range(rounds), "CPU and latency", console=progress)
+    ]
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for kind in costs.KINDS:
+        figures[kind] = {_name(stage): {} for stage in stages}
+        for figure in ("cpu", "latency"):
+            rows = [[getattr(times, figure) for times in a_round[kind]] for a_round in measured]
+            for number, stage in enumerate(stages):
+                figures[kind][_name(stage)] |= {
+                    f"{figure}_ms": median(row[number] for row in rows),
+                    f"{figure}_ratio": median(row[number] / row[_BASE] for row in rows),
+                }
+    note = (
+        f"Medians of {rounds} interleaved rounds of 8 requests: milliseconds per request, and the ratio to Powertools "
+        "in the same round. CPU time is that of this process, in all its threads. Latency includes DynamoDB Local on "
+        "the same cores; on AWS the number of round trips decides."
+    )
+    tuned_note = (
+        "The same rounds, but the peers' SDK is set as ours (`user_agent`, `parameter_validation`): what is left is "
+        "the libraries' own work. The ratio is to Powertools in the table above."
+    )
+    names = [_name(stage) for stage in stages]
+    peers = [name for name in names[1:] if not name.endswith(_TUNED)]
+    return Compared(
+        figures,
+        [
+            Table("CPU and latency", ["", names[0], *peers], _show_times(figures, [names[0], *peers]), note),
+            Table(
+                "CPU and latency with our settings of the SDK",
+                ["", names[0], *peers],
+                _show_times(figures, [names[0], *(name + _TUNED for name in peers)]),
+                tuned_note,
+            ),
+        ],
+    )
+
+
+def compare_starts(stages: Sequence[Stage], starts: int) -> Compared:
+    """Start each library in new processes, in turn."""
+    modules = [*_MODULES, unprotected]
+    measured = [
+        [costs.start(module.__name__, stage.site) for module, stage in zip(modules, stages, strict=True)]
         for _ in track(range(starts), "cold starts", console=progress)
     ]
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for part, name in enumerate(("Python started and library imported", "… and the first request answered")):
+        figures[name] = {
+            _name(stage): {
+                "cpu_ms": median(row[number][part] for row in measured),
+                "cpu_ratio": median(row[number][part] / row[_BASE][part] for row in measured),
+            }
+            for number, stage in enumerate(stages)
+        }
+    note = (
+        f"Medians of {starts} new processes, in turn: CPU milliseconds, and the ratio to Powertools in the same turn."
+    )
     rows = [
-        ["Python started and library imported", *_show_ratios([[imported for imported, _ in row] for row in measured])],
-        ["… and the first request answered", *_show_ratios([[answered for _, answered in row] for row in measured])],
+        [name, *(f"{figure['cpu_ms']:.0f} ms, {figure['cpu_ratio']:.2f}x" for figure in row.values())]
+        for name, row in figures.items()
     ]
-    note = f"Medians of {starts} new processes: CPU milliseconds, and the ratio to the hand-written version."
-    return Table("Cold start", ["", *_NAMES], rows, note)
+    return Compared(figures, [Table("Cold start", ["", *map(_name, stages)], rows, note)])
+
+
+_PRICED = {
+    "First request": "First request",
+    "First request that only writes a row": "First request that only writes a business row",
+    "Replay": "Replay",
+    "Replay, cache on": "Replay, same worker, cache on",
+}
+"""Kind of request that is timed → the scenario whose capacity is counted."""
+
+
+def compare_prices(capacity: Compared, times: Compared) -> Table:
+    """Price a million requests of each kind."""
+    names = list(next(iter(capacity.figures.values())))
+    rows = []
+    for kind, scenario in _PRICED.items():
+        cells = []
+        for name in names:
+            cost, latency = capacity.figures[scenario][name], times.figures[kind][name]["latency_ms"]
+            cells.append(str(prices.Price.of(cost["write_units"], cost["read_units"], latency)))
+        rows.append([kind, *cells])
+    note = (
+        f"US dollars on demand ({prices.PLACE}): DynamoDB's units + Lambda's requests and their latency here, at "
+        f"{prices.MEMORY_GB:g} GB on arm64. API Gateway's {prices.GATEWAY:.2f} come on top, for everybody."
+    )
+    return Table("A million requests", ["", *names], rows, note)
+
+
+_TUNED = ", our SDK settings"
+
+
+def _name(stage: Stage) -> str:
+    return f"{stage.library.name} {stage.library.version}".strip() + (_TUNED if stage.tuned else "")
+
+
+def _show_times(figures: Mapping[str, Mapping[str, Mapping[str, float]]], names: Sequence[str]) -> list[list[str]]:
+    return [
+        [
+            f"{kind}: {'CPU' if figure == 'cpu' else figure}",
+            *(f"{row[name][f'{figure}_ms']:.2f} ms, {row[name][f'{figure}_ratio']:.2f}x" for name in names),
+        ]
+        for kind, row in figures.items()
+        for figure in ("cpu", "latency")
+    ]
 
 
 def _show_meter(meter: Meter | None) -> str:
@@ -116,21 +243,33 @@ def _show_meter(meter: Meter | None) -> str:
     return f"{meter.calls} calls, {units}" if meter.calls != 1 else f"1 call, {units}"
 
 
-def _show_ratios(rounds: Sequence[Sequence[float]]) -> list[str]:
-    """For each column, the median and the ratio to the last column."""
-    columns = range(len(rounds[0]))
-    return [
-        f"{median(row[column] for row in rounds):.2f} ms, {median(row[column] / row[-1] for row in rounds):.2f}x"
-        for column in columns
-    ]
+def _circumstances() -> dict[str, str]:
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        "boto3": version("boto3"),
+        "aioboto3": version("aioboto3"),
+        "dynamodb": dynamodb_local.PACKAGE,
+        "machine": f"{os.cpu_count()} cores, {_processor()}",
+        "libraries": ", ".join(f"{library.name} {library.version}".strip() for library in _LIBRARIES),
+    }
 
 
 def _introduction() -> str:
+    told = _circumstances()
     return (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench`: Python {platform.python_version()}, "
-        f"boto3 {version('boto3')} (idemkit: aioboto3 {version('aioboto3')}), "
-        f"{dynamodb_local.PACKAGE} on the same machine."
+        f"Measured on {told['date']} by `make bench`: Python {told['python']}, boto3 {told['boto3']} (idemkit: "
+        f"aioboto3 {told['aioboto3']}), {told['dynamodb']} on the same machine ({told['machine']})."
     )
+
+
+def _processor() -> str:
+    found = [line for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    return found[0].partition(":")[2].strip() if found else platform.machine()
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ""
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from proof.peers.libraries.contract import Attempt, Request, Response, Site, Work, Worker
@@ -19,6 +20,10 @@ from tools.setup import ROOT
 
 _WAIT_SECONDS = 2
 _REQUESTS_PER_ROUND = 8
+_FIRST, _WITH_ROW = "First request", "First request that only writes a row"
+_REPLAY, _CACHED = "Replay", "Replay, cache on"
+KINDS = (_FIRST, _WITH_ROW, _REPLAY, _CACHED)
+"""The kinds of requests that are timed."""
 
 
 def servers(count: int) -> Work:
@@ -120,7 +125,12 @@ SCENARIOS = (
     Scenario("Duplicate refused while the first runs", refused),
     Scenario(f"Duplicate that waits {_WAIT_SECONDS} s for the answer", waited, promise="waited"),
     Scenario("Failure that a retry may run again", failed),
-    Scenario("First request that writes a business row", first, one_server_and_its_row),
+    Scenario(
+        "First request that only writes a business row",
+        lambda stage, work: first(stage, work, atomic=True),
+        one_server_and_its_row,
+    ),
+    Scenario("First request that also writes a business row", first, one_server_and_its_row),
     Scenario(
         "First request that recovery would finish",
         lambda stage, work: first(stage, work, recoverable=True),
@@ -161,16 +171,41 @@ class Times:
     latency: float
 
 
-def time_round(workers: Sequence[Worker], caching: Sequence[Worker]) -> Mapping[str, Sequence[Times]]:
-    """Time some requests under one library after another: kind of request → times of each."""
-    work = servers(1)
-    seen = [[new_request() for _ in range(_REQUESTS_PER_ROUND)] for _ in workers]
-    first_requests = [_timed(*pair, work) for pair in zip(workers, seen, strict=True)]
-    replays = [_timed(*pair, work) for pair in zip(workers, seen, strict=True)]
-    for pair in zip(caching, seen, strict=True):
-        _timed(*pair, work)
-    cached = [_timed(*pair, work) for pair in zip(caching, seen, strict=True)]
-    return {"First request": first_requests, "Replay": replays, "Replay, cache on": cached}
+class Column(NamedTuple):
+    """A library's execution environments, one for each kind of request."""
+
+    plain: Worker
+    atomic: Worker
+    caching: Worker
+
+    @classmethod
+    def of(cls, stage: Stage) -> Column:
+        """Start them."""
+        return cls(stage.worker(), stage.worker(atomic=True), stage.worker(cache=True))
+
+
+def time_round(columns: Sequence[Column], first: int = 0) -> Mapping[str, Sequence[Times]]:
+    """Time some requests under one library after another: kind of request → times of each.
+
+    Args:
+        columns: the libraries.
+        first: which of them begins.
+    """
+    times: dict[str, dict[int, Times]] = {kind: {} for kind in KINDS}
+    for number in [*range(first, len(columns)), *range(first)]:
+        column = columns[number]
+        seen, others = ([new_request() for _ in range(_REQUESTS_PER_ROUND)] for _ in range(2))
+        work = servers(1)
+        for _ in range(2):  # one of the libraries caches what it has replayed, not what it has run
+            _timed(column.caching, others, work)
+        for kind, worker, requests, what in (
+            (_FIRST, column.plain, seen, work),
+            (_WITH_ROW, column.atomic, [new_request() for _ in seen], one_server_and_its_row),
+            (_REPLAY, column.plain, seen, work),
+            (_CACHED, column.caching, others, work),
+        ):
+            times[kind][number] = _timed(worker, requests, what)
+    return {kind: [by_number[number] for number in range(len(columns))] for kind, by_number in times.items()}
 
 
 def start(module: str, site: Site) -> tuple[float, float]:

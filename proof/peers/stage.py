@@ -19,12 +19,14 @@ class Stage:
     Args:
         library: the library.
         endpoint: DynamoDB's URL.
+        tuned: whether the SDK is set as `api.py` sets it.
     """
 
-    def __init__(self, library: Library, endpoint: str) -> None:
+    def __init__(self, library: Library, endpoint: str, *, tuned: bool = False) -> None:
         self.library = library
+        self.tuned = tuned
         prefix = library.name.lower().replace(" ", "-")
-        self.site = Site(endpoint, f"{prefix}-records-{uuid4().hex[:8]}", f"{prefix}-rows-{uuid4().hex[:8]}")
+        self.site = Site(endpoint, f"{prefix}-records-{uuid4().hex[:8]}", f"{prefix}-rows-{uuid4().hex[:8]}", tuned)
         self.dynamodb = self.site.client()
         self._closing = ExitStack()
 

@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 import api
-import recovery
 from idempotency.errors import Rejected, Retry
 from proof.stateful.model import INVALID, RETRY_AFTER_SECONDS, Death, Expected, Key, Model, Post, Will
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.e2e.in_process import TIMEOUT_SECONDS, InProcess
 from tests.e2e.targets import JSON, SERVER
-from tests.events import Context
+from tests.messages import Messages, recover
 from tests.unit.service import restart
 from tools.local.client import Answer
 from tools.local.tables import create_table
@@ -76,9 +75,11 @@ class World:
         self.atomic = atomic
         self._client = client
         self._monkeypatch = monkeypatch
+        self.messages = Messages(clock)
         self._post = _ANY
         self._claims = 0
         monkeypatch.setattr(api, "provider", lambda: self)
+        monkeypatch.setattr(api, "sqs", self.messages.client)
         monkeypatch.setenv("SERVER_PROVIDER", "record" if atomic else "ec2")
         # The SDK pauses between its own attempts; these seconds would show nothing.
         monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
@@ -91,6 +92,7 @@ class World:
             name = create_table(self._client, resource, f"{resource}-{number}")
             self._monkeypatch.setenv(variable, name)
         self._post = _ANY
+        self.messages.waiting.clear()
         restart()
 
     def expect(self, post: Post) -> None:
@@ -167,7 +169,7 @@ class Walk(RuleBasedStateMachine):
         self._model.now = self._world.clock.now()
         self._model.recover()
 
-        recovery.handler({}, Context(TIMEOUT_SECONDS))
+        recover(self._world.messages, TIMEOUT_SECONDS)
 
     @rule(post=_posts)
     def post(self, post: Post) -> None:

@@ -28,6 +28,7 @@ from fastjsonschema.draft07 import CodeGeneratorDraft07
 from idempotency.errors import Problem
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_JSON_TYPES = frozenset({*_TYPES.values(), "array", "object", "null"})
 _OF_NUMBERS = frozenset({"minimum", "maximum", "multipleOf", "enum"})
 # Those that draft 4 (the gateway), draft 7 (the function) and 2020-12 (OpenAPI 3.1) read alike. exclusiveMinimum, for
 # one, is true or false in draft 4, and a number since.
@@ -63,8 +64,8 @@ class Body:
     that has a default; ``T | None = None`` shows whether it did, and ``Annotated`` goes around ``T | None``. A JSON
     ``null`` is never admitted: the gateway drops it from models, and it would be a second way to send the same request.
 
-    `SCHEMA` is made from the fields, unless the class writes its own. That one may admit members that are not fields;
-    they are not read.
+    `SCHEMA` is made from the fields, unless the class writes its own. The properties of that one are the fields; by
+    ``patternProperties`` or ``additionalProperties`` it may admit further members, which are not read.
 
     Raises:
         TypeError: when the class is made, if a field is anything else; one line, with the class and the field.
@@ -87,8 +88,8 @@ class Body:
         required = [field.name for field in _fields(cls) if field.default is field.default_factory is MISSING]
         if (own := cls.__dict__.get("SCHEMA")) is None:
             cls.SCHEMA = _schema_of(cls, required)
-        elif own.get("type") != "object" or not {*required} <= {*own.get("required", ())}:
-            raise TypeError(f"{cls.__name__}.SCHEMA: its type must be object, and it must require {required}")
+        else:
+            _check(cls, own, required)
 
     @classmethod
     def read(cls, value: Any) -> Self:
@@ -103,6 +104,37 @@ class Body:
             raise _problem(value, invalid.errors) from invalid
         body: Self = _constructor(cls)(value)  # type: ignore[arg-type] # as above
         return body
+
+
+def _check(body: type[Body], own: dict[str, Any], required: list[str]) -> None:
+    """See that a schema that the class writes itself admits nothing that it does not read."""
+    name = body.__name__
+    if own.get("type") != "object" or not {*required} <= {*own.get("required", ())}:
+        raise TypeError(f"{name}.SCHEMA: its type must be object, and it must require {required}")
+    if properties := own.get("properties"):
+        fields = {field.name for field in _fields(body)}
+        for lost in sorted({*properties} - fields):
+            raise TypeError(f"{name}.SCHEMA: nobody reads its property {lost!r}; make it a field, or remove it")
+        for lost in sorted(fields - {*properties}):
+            raise TypeError(f"{name}.{lost}: no property of SCHEMA; add it there, or remove the field")
+    _check_types(own, f"{name}.SCHEMA")
+
+
+def _check_types(schema: Any, where: str) -> None:
+    """See that each type in a schema is one."""
+    if not isinstance(schema, dict):
+        return
+    types = schema.get("type", [])
+    for name in [types] if isinstance(types, str) else types:
+        if name not in _JSON_TYPES:
+            raise TypeError(f"{where}: there is no type {name!r}; there are {', '.join(sorted(_JSON_TYPES))}")
+    for keyword, inner in schema.items():
+        if keyword in {"properties", "patternProperties"}:
+            for name, member in inner.items():
+                _check_types(member, f"{where}.{keyword}.{name}")
+        else:
+            for member in inner if isinstance(inner, list) else [inner]:
+                _check_types(member, f"{where}.{keyword}")
 
 
 @contextmanager
@@ -181,8 +213,16 @@ def _constrained(schema: dict[str, Any], metadata: tuple[Any, ...]) -> dict[str,
             raise TypeError(f"type {schema['type']} takes {sorted(known)}, not {unknown}")
         if (name := keywords.get("format")) not in {None, *CodeGeneratorDraft07.FORMAT_REGEXS}:
             raise TypeError(f"nothing would check the format {name!r}; a pattern can")
+        _check_pattern(keywords.get("pattern", ""))
         schema = {**schema, **keywords}
     return schema
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise TypeError(f"{pattern!r} is no pattern: {error}") from error
 
 
 @cache

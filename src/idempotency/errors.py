@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
@@ -34,6 +35,7 @@ PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
 RETRYABLE_4XX = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 """Client errors that say "not yet" instead of "no" (RFC 9110, section 15.5.9; RFC 8470; RFC 6585)."""
 
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 # Characters of a refusal, as JSON, that the record keeps; and of each of its texts if they are more.
 _REFUSAL_LIMIT = 16_000
 _TEXT_LIMIT = 400
@@ -95,12 +97,15 @@ class Rejected(Problem):
         extensions: further members of the problem object.
 
     Raises:
-        ValueError: if the status is not a final refusal: a 5xx, or a 4xx that asks for a retry (408, 425, 429).
+        ValueError: if the status is not a final refusal: a 5xx, or a 4xx that asks for a retry (408, 425, 429); or the
+            slug is none.
     """
 
     def __init__(self, slug: str, detail: str, *, status: int, title: str | None = None, **extensions: Any) -> None:
         if not 400 <= status < 500 or status in RETRYABLE_4XX:
             raise ValueError(f"{status} is not the status of a final refusal; raise Retry for what may succeed later")
+        if not _SLUG.fullmatch(slug):
+            raise ValueError(f"{slug!r} is no slug: write it in lower case, with hyphens between words")
         super().__init__(slug, detail, status=status, title=title, **extensions)
 
     def pack(self) -> str:
@@ -114,8 +119,10 @@ class Rejected(Problem):
 
     @classmethod
     def unpack(cls, packed: str) -> Self:
-        """Read what `pack` wrote."""
-        return cls(**json.loads(packed))
+        """Read what `pack` wrote, perhaps in a version that was less strict."""
+        refusal = cls.__new__(cls)
+        Problem.__init__(refusal, **json.loads(packed))
+        return refusal
 
 
 class Retry(Problem):
@@ -132,6 +139,31 @@ class Retry(Problem):
 
 class Unavailable(Retry):
     """DynamoDB cannot be reached, or refuses for now."""
+
+
+class UndoFailed(Retry):
+    """The undo of a step raised what nobody expected; the message says which."""
+
+
+class OutOfTime(Retry):
+    """Too little of the attempt's time is left for the next step."""
+
+
+class Waiting(Retry):
+    """What an operation waits for has not come yet.
+
+    Args:
+        detail: what it is.
+        pause: seconds until the next look.
+    """
+
+    def __init__(self, detail: str, pause: int) -> None:
+        super().__init__(detail, pause)
+        self.pause = pause
+
+
+class WaitOver(Retry):
+    """What an operation waits for has not come in time: that is for an operator to see."""
 
 
 class StepError(Exception):

@@ -21,8 +21,10 @@ from idempotency.errors import NotStorable, Problem, Retry, as_problem
 from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
+from idempotency.prefer import Preferences
+from idempotency.progress import status
 from idempotency.record import Record
-from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key
+from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key, principal
 from idempotency.response import Verdict
 from idempotency.telemetry import Outcome, Telemetry
 
@@ -32,7 +34,7 @@ Result = Response[Any] | Mapping[str, Any] | list[Any] | tuple[Mapping[str, Any]
 """What a route may return; like Powertools, JSON alone is a 200."""
 Route = Callable[P, Response[Any]]
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
+_RECORD_ID = re.compile(r"[0-9a-f]{64}:\d{1,4}", re.ASCII)
 
 
 class DeclarationError(TypeError):
@@ -40,10 +42,11 @@ class DeclarationError(TypeError):
 
 
 class Declaration(NamedTuple):
-    """What a route is declared with: its choices, and what its body is read as (a `Body`, or ``bytes``)."""
+    """What a route is declared with: its choices, what its body is read as (a `Body`, or ``bytes``), its function."""
 
     choice: Policy | Callable[[], Policy]
     body: type[Any]
+    business: Callable[..., Any]
 
     @property
     def policy(self) -> Policy:
@@ -73,7 +76,7 @@ class Resumed(StoredEvent):
 class Idempotent:
     """Makes routes run once for each Idempotency-Key; also answers every error of the application as a problem.
 
-        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry))
+        idempotent = Idempotent(app, telemetry, lambda: Lifecycle.from_environment(dynamodb, telemetry, sqs))
 
         @app.post("/v1/servers/provision")
         @idempotent(Policy(recoverable=True))
@@ -107,7 +110,9 @@ class Idempotent:
 
         Raises:
             SettingsError: if the stack's settings contradict each other, or a route's policy.
+            DeclarationError: if a route takes an operation, and was not decorated.
         """
+        self.check_routes()
         lifecycle = self._make_lifecycle()
         for declaration in self.declared.values():
             lifecycle.settings.check(declaration.policy)
@@ -117,9 +122,23 @@ class Idempotent:
         """Make what the first request needs, and refuse what contradicts itself: for the function's own start.
 
         Raises:
-            SettingsError: see `lifecycle`.
+            SettingsError, DeclarationError: see `lifecycle`.
         """
         _ = self.lifecycle
+
+    def check_routes(self) -> None:
+        """See that every route that takes an operation is decorated.
+
+        Raises:
+            DeclarationError: if one is not, or the decorators are in the wrong order.
+        """
+        for route in (*self._app._static_routes, *self._app._dynamic_routes):
+            annotated = {each.annotation for each in inspect.signature(route.func).parameters.values()}
+            if route.func not in self.declared and annotated & {Operation, "Operation"}:
+                raise DeclarationError(
+                    f"{route.func.__name__} takes an operation: write @idempotent(…) directly above it, and below "
+                    f"the resolver's decorator of {route.method} {route.path}"
+                )
 
     def __call__(
         self, policy: Policy | Callable[[], Policy]
@@ -134,7 +153,7 @@ class Idempotent:
         """
 
         def decorate(business: Callable[Concatenate[B, Operation, P], Result]) -> Route[P]:
-            declaration = Declaration(policy, _body_class(business))
+            declaration = Declaration(policy, _body_class(business), business)
 
             def route(*args: P.args, **path: P.kwargs) -> Response[Any]:
                 return self._answer(
@@ -178,6 +197,23 @@ class Idempotent:
             )
         return event.outcome
 
+    def status(self, id_: str) -> Response[Any]:
+        """Show the client of the current request how far one of its operations has come: 1 read.
+
+        For the application's own ``GET /v1/operations/{id}``, where a 202 leads.
+
+        Args:
+            id_: the record's id, as the client sent it.
+
+        Raises:
+            NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
+        """
+        who, now = principal(self._app.current_event), self.lifecycle.clock.now()  # type: ignore[arg-type]
+        record = self.lifecycle.store.get(id_) if _RECORD_ID.fullmatch(id_) else None
+        if record is None or record.expired(now) or not who or record.principal != who:
+            raise NotFoundError(f"There is no operation {id_}.")
+        return status(record, now).response()
+
     def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer a REST API proxy event by the route that the gateway matched, whatever its path looks like."""
         return self._app.resolve({**event, "path": matched_path(event)}, context)
@@ -196,22 +232,31 @@ class Idempotent:
                     result = run(read(), attempt)
                 return Verdict.of(_as_response(result), policy, self._app._serializer)
 
-            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer)
+            return Invocation(request, policy, deadline, execute, self._show, self._app._serializer, held=not stored)
 
         if stored:
             self._resume(stored, invocation(lambda: _read_again(body_class, request, policy)))
             return Response(HTTPStatus.NO_CONTENT)  # for nobody: recovery looks at the event
+        preferences = Preferences.of(header_values(event, "prefer"))
         try:
             key = self._key(event, policy)
+            if remembered := self.lifecycle.remembered(request, key):
+                return _render(remembered, policy, preferences)
             body = _read_body(body_class, request, policy)
-            request = request.normal()
+            request = request.normal
         except Problem as problem:
             reply = self._completed_before(event, request, problem)
         else:
-            preferred = _preferred_wait(event)
-            wait = policy.wait_by_default if preferred is None else preferred
-            reply = self.lifecycle.run(invocation(lambda: body), key, wait)
-        return _render(reply, policy, event)
+            reply = self._begin(invocation(lambda: body), key, preferences)
+        return _render(reply, policy, preferences)
+
+    def _begin(self, invocation: Invocation, key: str, preferences: Preferences) -> Reply:
+        policy = invocation.policy
+        if policy.responds_async(asked=preferences.respond_async):
+            return self.lifecycle.accept(invocation, key, preferences.wait or 0)
+        return self.lifecycle.run(
+            invocation, key, policy.wait_by_default if preferences.wait is None else preferences.wait
+        )
 
     def _resume(self, event: Resumed, invocation: Invocation) -> None:
         event.reached = True
@@ -289,7 +334,7 @@ def _read_body(body_class: type[Any], request: Request, policy: Policy) -> Any:
     if len(request.body) > policy.max_body:
         raise Problem("body-too-large", f"A body has at most {policy.max_body} bytes here.")
     if body_class is bytes:
-        return request.normal().body
+        return request.normal.body
     if not request.is_json:
         raise Problem("unsupported-media-type", "Send Content-Type: application/json.")
     return body_class.read(request.json)
@@ -324,13 +369,7 @@ def _seen_as_stored(request: Request) -> Iterator[None]:
         BaseRouter.current_event = whole
 
 
-def _preferred_wait(event: APIGatewayProxyEvent) -> int | None:
-    """Seconds of the ``wait`` preference; of several the first, on whichever line (RFC 7240, sections 2 and 4.3)."""
-    match = _WAIT.search(",".join(header_values(event, "prefer")))
-    return int(match[1]) if match else None
-
-
-def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Response[Any]:
+def _render(reply: Reply, policy: Policy, preferences: Preferences) -> Response[Any]:
     response = reply.response.response()
     if reply.unkept:
         # Only the first answer carries what is not kept, such as cookies.
@@ -339,6 +378,6 @@ def _render(reply: Reply, policy: Policy, event: APIGatewayProxyEvent) -> Respon
         response.cookies = reply.unkept.cookies
     if reply.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    if reply.waited and (preferred := _preferred_wait(event)) is not None:
-        response.headers["Preference-Applied"] = f"wait={preferred}"
+    if applied := preferences.applied(waited=reply.waited > 0, responded_async=reply.outcome is Outcome.ACCEPTED):
+        response.headers["Preference-Applied"] = applied
     return response

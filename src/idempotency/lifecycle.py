@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
-from math import ceil
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -20,10 +19,24 @@ from aws_lambda_powertools.event_handler import Response
 from cachetools import LRUCache
 
 from idempotency.clock import Clock
-from idempotency.errors import Fenced, NotStorable, Problem, Retry, RowTaken, Unavailable, Undoing
+from idempotency.errors import (
+    Fenced,
+    NotStorable,
+    OutOfTime,
+    Problem,
+    Retry,
+    RowTaken,
+    Unavailable,
+    UndoFailed,
+    Undoing,
+    Waiting,
+    WaitOver,
+)
 from idempotency.operation import Attempt, Invocation
 from idempotency.policy import Policy, Settings
-from idempotency.record import PARKED_UNTIL, Record
+from idempotency.progress import accepted, seconds_left
+from idempotency.queue import LONGEST_DELAY, Queue
+from idempotency.record import PARKED_UNTIL, Record, Status
 from idempotency.request import Request, record_id
 from idempotency.response import End, StoredResponse, Verdict
 from idempotency.store import Store
@@ -31,6 +44,7 @@ from idempotency.telemetry import Outcome, Telemetry
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sqs import SQSClient
 
 # Milliseconds between two looks at a record: most operations end within the first few.
 _WAIT_PAUSES = (100, 160, 260, 410, 650)
@@ -39,6 +53,8 @@ _LONGEST_WAIT_PAUSE = 1_000
 _TIME_TO_ANSWER = 1_000
 # Seconds between two attempts of recovery at most.
 _LONGEST_RECOVERY_PAUSE = 900
+# Milliseconds that the sweep keeps for a page of the index and a batch of messages.
+_TIME_TO_SWEEP = 3_000
 # Beyond a century, nobody means a number of seconds.
 _DIGITS_OF_A_PAUSE = 10
 # Bytes of memory that a completed record takes, and each value of a header, beside what they say (measured).
@@ -77,27 +93,32 @@ class Lifecycle:
         settings: the stack's choices. With memory for completed records (``cache_bytes``), a warm function replays
             without DynamoDB: a completed record never changes until it expires, so the cache is never wrong.
         clock: the time.
+        queue: what carries operations on; None if no route is recoverable.
     """
 
-    def __init__(self, store: Store, telemetry: Telemetry, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, telemetry: Telemetry, settings: Settings, clock: Clock, queue: Queue | None = None
+    ) -> None:
         self.store = store
         self.settings = settings
         self.clock = clock
+        self._queue = queue
         self._telemetry = telemetry
         self._cache: LRUCache[str, tuple[Record, StoredResponse]] = LRUCache(
             settings.cache_bytes, getsizeof=lambda entry: _memory(entry[1])
         )
 
     @classmethod
-    def from_environment(cls, dynamodb: "DynamoDBClient", telemetry: Telemetry) -> Self:
-        """Make the lifecycle of a Lambda function: its table, and what the template's parameters set.
+    def from_environment(cls, dynamodb: "DynamoDBClient", telemetry: Telemetry, sqs: "SQSClient | None" = None) -> Self:
+        """Make the lifecycle of a Lambda function: its table, its queue, and what the template's parameters set.
 
         Raises:
             SettingsError: if these contradict each other.
         """
         clock = Clock()
         store = Store(dynamodb, os.environ["IDEMPOTENCY_TABLE"], clock)
-        return cls(store, telemetry, Settings.from_environment(), clock)
+        queue = Queue(sqs, os.environ["RECOVERY_QUEUE_URL"]) if sqs else None
+        return cls(store, telemetry, Settings.from_environment(), clock, queue)
 
     def run(self, invocation: Invocation, key: str, wait: int = 0) -> Reply:
         """Answer a request: run its operation, or find out that somebody did, or does.
@@ -112,25 +133,20 @@ class Lifecycle:
         Raises:
             Problem: ``in-progress`` (409), ``key-reused`` (422) or ``unavailable`` (503).
         """
-        request, policy = invocation.request, invocation.policy
         started = self.clock.now()
-        limit = min(wait, self.settings.wait_limit if policy.wait_limit is None else policy.wait_limit)
-        wait_until = min(started + limit * 1000, invocation.deadline - _TIME_TO_ANSWER)
-        id_ = record_id(request.principal, request.method, request.route, key)
+        wait_until = self._wait_until(started, wait, invocation)
+        id_ = _id_of(invocation.request, key)
         owner = str(uuid4())
         pauses = chain(_WAIT_PAUSES, repeat(_LONGEST_WAIT_PAUSE))
         waited = 0
 
-        begin = self._run_at_once if policy.atomic else self._claim
+        begin = self._run_at_once if invocation.policy.atomic else self._claim
         record = self._cached(id_) or begin(id_, owner, invocation)
         while isinstance(record, Record) and record.owner != owner:
             now = self.clock.now()
             if record.expired(now):
                 record = begin(id_, owner, invocation)
-            elif record.fingerprint != request.fingerprint:
-                self._telemetry.emit(Outcome.KEY_REUSED, record)
-                raise Problem("key-reused", "Use a new Idempotency-Key for a new request.")
-            elif record.completed:
+            elif self._has_answer(record, invocation):
                 return self._replay(record, waited)
             elif record.claimable(now) and not (waited and record.pausing(now)):
                 record = self._claim(id_, owner, invocation)
@@ -143,6 +159,54 @@ class Lifecycle:
         self._count_wait(record, waited)
         return self.perform(record, invocation)
 
+    def accept(self, invocation: Invocation, key: str, wait: int = 0) -> Reply:
+        """Answer a request whose operation recovery carries out: 1 write and 1 message; the replay once it has ended.
+
+        If an operation that was released or abandoned is in the way, it is carried on at once, unless its pause is not
+        over yet.
+
+        Args:
+            invocation: the request; nothing of it is executed here.
+            key: its idempotency key.
+            wait: seconds for which it waits for the end of the operation.
+
+        Raises:
+            Problem: ``key-reused`` (422) or ``unavailable`` (503).
+        """
+        started = self.clock.now()
+        wait_until = self._wait_until(started, wait, invocation)
+        id_ = _id_of(invocation.request, key)
+        owner = str(uuid4())
+        pauses = chain(_WAIT_PAUSES, repeat(_LONGEST_WAIT_PAUSE))
+        driven = False
+        waited = 0
+
+        record = self._cached(id_) or self._enter(id_, owner, invocation)
+        while True:
+            now = self.clock.now()
+            if record.expired(now):
+                record = self._enter(id_, owner, invocation)
+            elif self._has_answer(record, invocation):
+                return self._replay(record, waited)
+            elif record.request is None:
+                return self.run(invocation, key, wait)  # an earlier version began it, of which recovery knows nothing
+            elif not driven and record.owner != owner:
+                driven = True
+                self._drive(record, now)
+            elif now < wait_until:
+                self.clock.sleep(min(next(pauses), wait_until - now))
+                waited = self.clock.now() - started
+                record = self.store.get(id_) or self._enter(id_, owner, invocation)
+            else:
+                return self._accepted(record, invocation, waited)
+
+    def remembered(self, request: Request, key: str) -> Reply | None:
+        """Replay what this function has in memory, without a call; None if it has nothing for this request."""
+        record = self._cached(_id_of(request, key))
+        if record is None or record.fingerprint != request.fingerprint or record.expired(self.clock.now()):
+            return None
+        return self._replay(record)
+
     def look_up(self, request: Request, key: str) -> Reply | None:
         """Answer a request that may not run, if its key has been used for it: 1 read, or nothing from the cache.
 
@@ -153,7 +217,7 @@ class Lifecycle:
             Problem: ``in-progress`` (409) or ``unavailable`` (503) if the operation has not finished.
         """
         now = self.clock.now()
-        id_ = record_id(request.principal, request.method, request.route, key)
+        id_ = _id_of(request, key)
         record = self._cached(id_) or self.store.get(id_)
         if record is None or record.expired(now) or record.fingerprint != request.fingerprint:
             return None
@@ -193,9 +257,34 @@ class Lifecycle:
         self.store.release(record, due=PARKED_UNTIL, error=record.last_error or "every attempt was cut off")
         return None
 
-    def due(self) -> Iterator[str]:
-        """Ids of the operations that recovery has to carry on now, see `Store.due`."""
-        return self.store.due(self.clock.now())
+    def sweep(self, deadline: int) -> int:
+        """Find the operations that are due, and send them to the queue, until the time is nearly up.
+
+        For those that were abandoned: what was released has a message of its own. What is not reached is found again a
+        minute later.
+
+        Args:
+            deadline: epoch milliseconds at which the invocation is cut off.
+
+        Returns:
+            How many were sent.
+        """
+        if self._queue is None:
+            return 0
+        began = oldest = self.clock.now()
+
+        def due() -> Iterator[str]:
+            nonlocal oldest
+            for found in self.store.due(began):
+                if self.clock.now() > deadline - _TIME_TO_SWEEP:
+                    return
+                oldest = min(oldest, found.lease_until)
+                yield found.id
+
+        try:
+            return self._queue.send_all(due())
+        finally:
+            self._telemetry.backlog(began - oldest)
 
     def give_back(self, id_: str, reason: str) -> Outcome | None:
         """Release an abandoned operation that recovery cannot run, with the reason why: 2 writes; park it in the end.
@@ -209,13 +298,27 @@ class Lifecycle:
         return self._release(record, Verdict(End.RETRY, StoredResponse(503), error=reason)).outcome
 
     def _claim(self, id_: str, owner: str, invocation: Invocation) -> Record:
-        now, request = self.clock.now(), invocation.request
+        now = self.clock.now()
         if record := self._too_late_for(id_, invocation, now):
             return record
-        candidate = self._candidate(id_, owner, invocation.policy, now, invocation.deadline, request.fingerprint)
-        if invocation.policy.recoverable:
-            candidate = replace(candidate, request=request.pack())
-        return self.store.claim(candidate, now)
+        return self.store.claim(self._candidate_of(id_, owner, invocation, now), now)
+
+    def _enter(self, id_: str, owner: str, invocation: Invocation) -> Record:
+        """Hand an operation to recovery that nobody has begun, unless there is a record in force."""
+        now = self.clock.now()
+        candidate = self._candidate_of(id_, owner, invocation, now)
+        handed = replace(candidate, status=Status.RELEASED, attempt=0, lease_until=self._due(now))
+        record = self.store.enter(handed, now)
+        if record.owner == owner:
+            self._send(record)
+        return record
+
+    def _candidate_of(self, id_: str, owner: str, invocation: Invocation, now: int) -> Record:
+        request, policy = invocation.request, invocation.policy
+        candidate = self._candidate(id_, owner, policy, now, invocation.deadline, request.fingerprint)
+        if policy.recoverable:
+            candidate = replace(candidate, principal=request.principal, request=request.pack())
+        return candidate
 
     def _run_at_once(self, id_: str, owner: str, invocation: Invocation) -> Record | Reply:
         """Run an atomic operation, then claim its key and complete it in one write.
@@ -284,6 +387,48 @@ class Lifecycle:
             operation_id=str(uuid4()),
         )
 
+    def _wait_until(self, now: int, wait: int, invocation: Invocation) -> int:
+        policy = invocation.policy
+        limit = min(wait, self.settings.wait_limit if policy.wait_limit is None else policy.wait_limit)
+        return min(now + limit * 1000, invocation.deadline - _TIME_TO_ANSWER)
+
+    def _has_answer(self, record: Record, invocation: Invocation) -> bool:
+        """Whether the record in the way has this request's answer.
+
+        Raises:
+            Problem: ``key-reused`` (422) if it is another request's.
+        """
+        if record.fingerprint != invocation.request.fingerprint:
+            self._telemetry.emit(Outcome.KEY_REUSED, record)
+            raise Problem("key-reused", "Use a new Idempotency-Key for a new request.")
+        return record.completed
+
+    def _drive(self, record: Record, now: int) -> None:
+        """Have an operation carried on that nobody runs; one that is parked has all its attempts again."""
+        if record.parked:
+            self.store.unpark(record.id, self._due(now))
+        if record.claimable(now) and not record.pausing(now):
+            self._send(record)
+
+    def _due(self, now: int, pause: int = 0) -> int:
+        """When recovery may carry an operation on: at once means by the clock that is the furthest behind, too."""
+        return now + pause * 1000 if pause else now - self.settings.clock_skew * 1000
+
+    def _send(self, record: Record, pause: int = 0) -> None:
+        """Have an operation carried on by the queue; where that is not possible, the sweep finds it."""
+        if self._queue is None or record.request is None or pause >= LONGEST_DELAY:
+            return
+        try:
+            # A second later than it is due: to a clock that is behind, it would not be due yet.
+            self._queue.send(record.id, pause and pause + 1)
+        except Exception as error:  # noqa: BLE001 - nothing is lost: the sweep comes
+            self._telemetry.error(error)
+
+    def _accepted(self, record: Record, invocation: Invocation, waited: int = 0) -> Reply:
+        self._telemetry.emit(Outcome.ACCEPTED, record)
+        response = accepted(record, self.clock.now(), invocation.request.base_path)
+        return Reply(Outcome.ACCEPTED, response, waited)
+
     def _pause(self, record: Record, wait_until: int, pause: int, waited: int) -> None:
         now = self.clock.now()
         if now >= wait_until:
@@ -298,10 +443,8 @@ class Lifecycle:
 
     def _in_progress(self, record: Record) -> Problem:
         """Ask to retry after as long as the attempt has run already, but not beyond its lease; or after its pause."""
-        now = self.clock.now()
-        left = record.lease_until - now
-        seconds = ceil((left if record.pausing(now) else min(now - record.claimed_at, left)) / 1000)
-        return Problem("in-progress", "The first request has not finished yet.", retry_after=max(1, seconds))
+        pause = seconds_left(record, self.clock.now())
+        return Problem("in-progress", "The first request has not finished yet.", retry_after=pause)
 
     def _execute(self, attempt: Attempt, invocation: Invocation) -> Verdict:
         try:
@@ -318,16 +461,16 @@ class Lifecycle:
             if attempt.failed or verdict.end is End.FAIL:
                 verdict = self._undo(attempt, verdict)
             elif verdict.end is End.RETRY:
-                return self._release(attempt.known, verdict)
+                return self._let_go(attempt, verdict, invocation)
             elif not attempt.undisturbed:
                 self._telemetry.doubt(attempt.doubts(verdict), attempt.record)
             return self._complete(attempt.record, verdict, invocation.policy)
         except (RowTaken, NotStorable) as error:
             return self._settle(attempt, invocation.judge(error), invocation)
         except Exception as error:  # noqa: BLE001 - so may its undoing, and what DynamoDB says to it
-            if not isinstance(error, Retry):
+            if not isinstance(error, Retry) or isinstance(error, UndoFailed):
                 self._telemetry.error(error)
-            return self._release(attempt.known, Verdict.unsettled(error, verdict))
+            return self._let_go(attempt, Verdict.unsettled(error, verdict), invocation)
 
     def _undo(self, attempt: Attempt, verdict: Verdict) -> Verdict:
         # Before anything is decided: whoever is cut off afterwards tells nobody.
@@ -345,15 +488,46 @@ class Lifecycle:
         self._remember(record, response)
         return Reply(Outcome.EXECUTED, response, unkept=unkept)
 
-    def _release(self, record: Record, verdict: Verdict) -> Reply:
-        pause = _pause_after(record, verdict)
-        parked = record.recoveries >= self.settings.max_recoveries
-        due = PARKED_UNTIL if parked else self.clock.now() + pause * 1000
+    def _let_go(self, attempt: Attempt, verdict: Verdict, invocation: Invocation) -> Reply:
+        """End an attempt that does not end the operation: it failed for now, or there is more to do than it has time.
+
+        One that waits, or that ran out of time after it got further, has not failed: the operation goes on by itself.
+        """
+        late = isinstance(verdict.cause, (OutOfTime, Waiting))
+        goes_on = isinstance(verdict.cause, Waiting) or (late and attempt.progressed)
+        accepting = invocation if late and invocation.responds_late else None
+        return self._release(attempt.known, verdict, goes_on=goes_on, accepting=accepting)
+
+    def _release(
+        self, record: Record, verdict: Verdict, *, goes_on: bool = False, accepting: Invocation | None = None
+    ) -> Reply:
+        """Release an operation, and have it carried on.
+
+        Args:
+            record: the record, with the outcomes that the attempt knows of.
+            verdict: how the attempt ended.
+            goes_on: whether it has not failed. After failures, each pause is longer than the last, and the operation is
+                parked in the end.
+            accepting: the invocation to be answered with 202, unless the operation is parked.
+        """
+        if goes_on:
+            outcome, record = Outcome.PENDING, replace(record, recoveries=0)
+            pause = verdict.cause.pause if isinstance(verdict.cause, Waiting) else 0
+        else:
+            over = record.recoveries >= self.settings.max_recoveries or isinstance(verdict.cause, WaitOver)
+            outcome, pause = Outcome.PARKED if over else Outcome.RELEASED, _pause_after(record, verdict)
+        due = PARKED_UNTIL if outcome is Outcome.PARKED else self._due(self.clock.now(), pause)
         try:
             self.store.release(record, due=due, error=verdict.error or f"HTTP {verdict.response.status}")
         except Exception as error:  # noqa: BLE001 - nothing is lost: the lease lapses instead
             self._telemetry.error(error)
-        return self._answer_for_now(Outcome.PARKED if parked else Outcome.RELEASED, record, verdict)
+        else:
+            if outcome is not Outcome.PARKED:
+                self._send(record, pause)
+        if accepting and outcome is not Outcome.PARKED:
+            self._telemetry.emit(outcome, record)
+            return self._accepted(replace(record, status=Status.RELEASED, lease_until=due), accepting)
+        return self._answer_for_now(outcome, record, verdict)
 
     def _answer_for_now(self, outcome: Outcome, record: Record, verdict: Verdict) -> Reply:
         self._telemetry.emit(outcome, record)
@@ -378,9 +552,15 @@ class Lifecycle:
         return record
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
+        if not self.settings.cache_bytes:
+            return
         with suppress(ValueError):  # larger than the whole cache
             # Whatever else a record of an earlier version still holds is not paid for by its size.
             self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)
+
+
+def _id_of(request: Request, key: str) -> str:
+    return record_id(request.principal, request.method, request.route, key)
 
 
 def _pause_after(record: Record, verdict: Verdict) -> int:

@@ -7,12 +7,25 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from threading import Lock
 from typing import Any, TypeVar, overload
 from uuid import UUID, uuid5
 
 from idempotency.clock import Clock
-from idempotency.errors import NotStorable, Rejected, Retry, RowTaken, StepError, Undoing
+from idempotency.errors import (
+    NotStorable,
+    OutOfTime,
+    Problem,
+    Rejected,
+    Retry,
+    RowTaken,
+    StepError,
+    UndoFailed,
+    Undoing,
+    Waiting,
+    WaitOver,
+)
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request
@@ -48,6 +61,7 @@ class Invocation:
         execute: the business logic, and what it returned.
         show: turns an exception of the business logic into its response.
         serialize: turns the JSON body of such a response into text.
+        held: whether a client holds its connection until the attempt ends.
     """
 
     request: Request
@@ -56,6 +70,12 @@ class Invocation:
     execute: Callable[["Attempt"], Verdict]
     show: Show
     serialize: Serialize = plain_json
+    held: bool = False
+
+    @property
+    def responds_late(self) -> bool:
+        """Whether it is answered with 202 if its time does not suffice."""
+        return self.held and self.policy.responds_late
 
     def judge(self, error: Exception) -> Verdict:
         """Decide how an attempt ends that raised this."""
@@ -69,12 +89,14 @@ class _Step:
     Args:
         undo: how it is undone; None if there is nothing to undo.
         rows: the rows that it is, if it is a reservation.
+        effect: whether it does anything elsewhere; a wait only looks, and a reservation is one write.
         open: whether its call has begun, and has come to no outcome.
         error: what its call raised instead.
     """
 
     undo: Callable[..., object] | None
     rows: Sequence[Row] = ()
+    effect: bool = True
     open: bool = False
     error: Exception | None = None
 
@@ -115,6 +137,8 @@ class Operation:
         self._clock = clock
         self._results = dict(record.steps)
         self._refusals = dict(record.refused)
+        self._waits = dict(record.waits)
+        self._lease_until = record.lease_until
         self._kept = {*record.refused}
         self._steps: dict[str, _Step] = {}
         self._raised: list[Exception] = []
@@ -177,9 +201,13 @@ class Operation:
             Rejected: if the call raised it, in this attempt or in an earlier one; always of this very class, since that
                 is all that a later attempt can raise.
             Retry: if too little time is left to do it safely.
-            StepError: if the name is used twice, or inside another step, or the operation is atomic.
+            StepError: if the name is used twice, or inside another step; if the call or the undo is no function; or if
+                the operation is atomic.
             NotStorable: if the result cannot be kept.
         """
+        for what, given in (("call", call), ("undo", undo)):
+            if given is not None and not callable(given):
+                raise StepError(f"the {what} of step {name!r} is a {type(given).__name__}: write lambda … before it")
         with self._inside(name, _Step(undo)) as step:
             self._once(name, step, partial(call, self.derived_id(name)))
         result: T = json.loads(self._results[name])
@@ -198,8 +226,46 @@ class Operation:
             Rejected: the row's conflict, if another operation holds its id.
             Retry, StepError: see `step`.
         """
-        with self._inside(name, _Step(_nothing, rows=[row])) as step:
+        with self._inside(name, _Step(_nothing, rows=[row], effect=False)) as step:
             self._once(name, step, _nothing)
+
+    def wait(
+        self,
+        name: str,
+        check: Callable[[], T | None],
+        *,
+        every: int,
+        at_most: int,
+        undo: Callable[..., object] | None = None,
+    ) -> T:
+        """Wait for something elsewhere, such as a server that boots, without occupying a function: a step that looks.
+
+            attempt 1   ── look ── look ── released, due in `every` seconds
+            attempt 2   ── look ── checkpoint ── next step …
+
+        While a client holds its connection, it looks as often as the time allows; then, and whenever the queue carries
+        the operation on, the operation is released between two looks. That is no failure, and counts as none.
+
+        Args:
+            name: what the wait is called, see `step`.
+            check: looks, and changes nothing; returns what came, or None if it has not come yet.
+            every: seconds between two looks.
+            at_most: seconds from the first look, in whichever attempt, after which the operation is parked. A client's
+                retry, or an operator's, then looks once more.
+            undo: undoes what came if the operation fails for good later on, see `step`.
+
+        Returns:
+            What came, as JSON gives it back.
+
+        Raises:
+            Rejected: if `check` raised it: what it waits for will never come.
+            Retry: if it has not come yet.
+            StepError, NotStorable: see `step`.
+        """
+        with self._inside(name, _Step(undo, effect=False)) as step:
+            self._once(name, step, partial(self._look, name, check, every, at_most))
+        result: T = json.loads(self._results[name])
+        return result
 
     def ensure_time(self) -> None:
         """Refuse to start what the Lambda deadline could cut off in the middle.
@@ -207,8 +273,31 @@ class Operation:
         Raises:
             Retry: if less time is left than a step needs.
         """
-        if self._invocation.deadline - self._clock.now() < self._settings.time_for_a_step * 1000:
-            raise Retry("Too little time is left; the next attempt carries on from here.")
+        if not self._has_time(until=self._invocation.deadline):
+            raise OutOfTime("Too little time is left; the next attempt carries on from here.")
+
+    def _has_time(self, *, until: int, after: int = 0) -> bool:
+        """Whether there is time for a step, so many milliseconds from now."""
+        return until - self._clock.now() - after >= self._settings.time_for_a_step * 1000
+
+    def _look(self, name: str, check: Callable[[], T | None], every: int, at_most: int) -> T:
+        """Look until what is waited for has come, or it is better to look again in another attempt."""
+        with self._lock:
+            over = self._waits.setdefault(name, self._clock.now()) + at_most * 1000
+        while (found := check()) is None:
+            left = over - self._clock.now()
+            if left <= 0:
+                raise WaitOver(f"{name!r} has not come within {at_most} s.")
+            pause = min(every * 1000, left)
+            if not (self._invocation.held and self._has_time(until=self._alone_until, after=pause * 5 // 4)):
+                raise Waiting(f"{name!r} has not come yet.", ceil(pause / 1000))
+            self._clock.sleep(pause)
+        return found
+
+    @property
+    def _alone_until(self) -> int:
+        """Epoch milliseconds until which nobody takes the operation over, and this attempt is not cut off."""
+        return self._lease_until - self._settings.clock_skew * 1000
 
     @contextmanager
     def _inside(self, name: str, step: _Step) -> Iterator[_Step]:
@@ -295,7 +384,8 @@ class Operation:
 
     def _known(self, refusal: Exception | None = None) -> Record:
         """The record, with what this attempt knows of the outcomes of steps besides their results."""
-        return replace(self._record, refused=dict(self._refusals), begun=sorted(self._possibly_done(refusal)))
+        begun = sorted(self._possibly_done(refusal))
+        return replace(self._record, refused=dict(self._refusals), begun=begun, waits=dict(self._waits))
 
     def _possibly_done(self, refusal: Exception | None = None) -> set[str]:
         """The steps that somebody may have done, though their results are not known.
@@ -307,10 +397,10 @@ class Operation:
         return here | {name for name in self._record.begun if name not in self._results}
 
     def _may_be_done(self, name: str, step: _Step, refusal: Exception | None) -> bool:
-        if name in self._results or name in self._record.refused or step.rows or self._record.failure is not None:
+        if name in self._results or name in self._record.refused or self._record.failure is not None:
             return False
         refused_here = step.error is not None and step.error is refusal
-        return self._record.cut_off > 0 or (step.open and not refused_here)
+        return step.effect and (self._record.cut_off > 0 or (step.open and not refused_here))
 
     def _checkpointed(self, name: str, call: Callable[[], Any], **rows: Sequence[Row]) -> None:
         result = _as_json(name, self._call(name, call))
@@ -318,6 +408,7 @@ class Operation:
         self._store.checkpoint(self._record, name, result, lease_until, **rows)
         with self._lock:
             self._results[name] = result
+            self._lease_until = lease_until
 
     def _call(self, name: str, call: Callable[[], Any]) -> Any:  # noqa: ARG002 - see there
         """Do what a step or an undo does: the point at which `idempotency.testing` makes it fail."""
@@ -336,6 +427,11 @@ class Attempt(Operation):
     def undisturbed(self) -> bool:
         """Whether this is the first attempt, and each step came to an outcome: then nothing can be in doubt."""
         return self._record.attempt == 1 and not any(step.open for step in self._steps.values())
+
+    @property
+    def progressed(self) -> bool:
+        """Whether it got further than the attempts before it: a step more is done, or undone."""
+        return len(self._results) > len(self._record.steps)
 
     @property
     def known(self) -> Record:
@@ -435,7 +531,8 @@ class Attempt(Operation):
             self._checkpointed(_UNDO + name, partial(_discard, undo), deleted=rows)
         except Exception as error:
             pause = getattr(error, "retry_after", None)
-            raise Retry(f"Cannot undo step {name!r}: {error!r}", pause or 1) from error
+            kind = Retry if isinstance(error, Problem) else UndoFailed
+            raise kind(f"Cannot undo step {name!r}: {error!r}", pause or 1) from error
 
     def _unreached(self) -> list[str]:
         """The steps that earlier attempts did, or may have done, and that this one did not come to."""

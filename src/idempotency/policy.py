@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from idempotency.errors import RETRYABLE_4XX
 from idempotency.request import KeyFormat
@@ -26,6 +26,9 @@ KEPT_HEADERS = frozenset(
 """Response headers that are stored and replayed; never ``Set-Cookie``."""
 
 
+RespondAsync = Literal["asked", "late", "always"]
+
+
 class SettingsError(Exception):
     """Settings that contradict each other, or are not what they should be; the message says which, in one line."""
 
@@ -43,7 +46,11 @@ class Policy:
         key_required: whether a request without a key is refused, or runs unprotected.
         anonymous: whether requests without a principal are served, all of them sharing one scope.
         store_5xx: whether a 500 is kept and replayed too, as Stripe's API v1 does.
-        recoverable: whether recovery finishes an abandoned operation, without its client.
+        recoverable: whether recovery finishes an abandoned operation, without its client; None, like False: it does
+            not. `make lint` asks for a decision where an operation has steps.
+        respond_async: when a recoverable route answers 202 and lets recovery carry the operation on: ``asked``, if the
+            client prefers it (``Prefer: respond-async``); ``late``, also if there is too little time to finish, where
+            others answer 503; ``always``, for a route that is long in any case.
         atomic: whether the operation has no effect but its rows, and so takes one write: its code runs first, then one
             transaction claims the key, writes the rows and keeps the response. Two duplicates may run the code at
             once; one of them commits, and the other replays that. It cannot have steps, and needs no recovery.
@@ -62,7 +69,8 @@ class Policy:
     key_required: bool = True
     anonymous: bool = False
     store_5xx: bool = False
-    recoverable: bool = False
+    recoverable: bool | None = None
+    respond_async: RespondAsync = "asked"
     max_body: int = 16 * 1024
     lease: int | None = None
     keep_headers: frozenset[str] = KEPT_HEADERS
@@ -71,6 +79,18 @@ class Policy:
     def __post_init__(self) -> None:
         if self.atomic and self.recoverable:
             raise SettingsError("an atomic operation leaves nothing to recover: a route is atomic or recoverable")
+
+    @property
+    def responds_late(self) -> bool:
+        """Whether 202 is the answer where time does not suffice, though the client did not ask for it."""
+        return self.respond_async == "late"
+
+    def responds_async(self, *, asked: bool) -> bool:
+        """Whether 202 is the answer, and recovery carries the operation out.
+
+        An anonymous client never gets it: the status of an operation is shown to its principal alone.
+        """
+        return bool(self.recoverable) and not self.anonymous and (asked or self.respond_async == "always")
 
     def stores(self, status: int) -> bool:
         """Whether a response with this HTTP status ends the operation; otherwise it is released for a retry.
@@ -92,7 +112,7 @@ class Settings:
         wait_limit: longest time, in seconds, for which a duplicate may ask to wait, unless the policy says otherwise.
         key_format: ``any`` or ``uuid``, unless the policy says otherwise.
         cache_bytes: memory that a function spends on completed records; 0 for none.
-        timeout: the function's timeout, in seconds.
+        timeout: the timeout of the function that this is, in seconds; a worker's differs from the API's.
         clock_skew: seconds by which the clocks of two workers may differ; added to each lease.
         time_for_a_step: seconds that an attempt must have left to begin, or to begin a step: what a slow call needs.
             With less it is released, and the next attempt carries on. A longer call is cut off as if by a crash.
@@ -140,8 +160,12 @@ class Settings:
         """See that a route's policy fits.
 
         Raises:
-            SettingsError: if its lease or its time to live contradicts the function's timeout.
+            SettingsError: if its choices contradict each other, or the function's timeout.
         """
+        if policy.respond_async != "asked" and (policy.anonymous or not policy.recoverable):
+            raise SettingsError(
+                f"a route that responds {policy.respond_async} by 202 must be recoverable, and have a principal"
+            )
         lease = self.timeout if policy.lease is None else policy.lease
         self._refuse_contradictions(self.ttl_of(policy), lease, "the route's lease")
 
@@ -161,10 +185,9 @@ class Settings:
             )
         if lease > self.timeout:
             raise SettingsError(f"{lease_name} of {lease} s is longer than the function's timeout of {self.timeout} s")
-        if ttl <= self.timeout + self.clock_skew:
-            raise SettingsError(
-                f"a time to live of {ttl} s ends while the operation's lease ({self.timeout + self.clock_skew} s) runs"
-            )
+        kept, longest_lease = max(ttl, self.unfinished_ttl), self.timeout + self.clock_skew
+        if kept <= longest_lease:
+            raise SettingsError(f"an operation is kept for {kept} s, and its lease runs for {longest_lease} s")
 
 
 _VARIABLES = {

@@ -26,8 +26,8 @@ class Record:
         id: the record's id, see `idempotency.key.record_id`.
         status: where the operation stands.
         owner: the token of the latest claim.
-        attempt: how many claims there were.
-        recoveries: how many of them recovery made since the operation was last parked.
+        attempt: how many claims there were; 0 if the operation was handed to recovery before anybody began it.
+        recoveries: how many of them recovery made since the operation was last parked, or came further.
         lease_until: epoch milliseconds until which the owner is alone; once released, when recovery is due.
         expires_at: epoch seconds after which the record counts as absent.
         claimed_at: epoch milliseconds of the latest claim.
@@ -37,7 +37,9 @@ class Record:
         steps: step name → its result as JSON text; gone once the operation is completed.
         refused: step name → its refusal as JSON text; gone once the operation is completed, too.
         begun: steps that may have been done, though no attempt saw their results; gone then, too.
+        waits: wait name → epoch milliseconds at which the wait began; gone then, too.
         releases: how many attempts ended by releasing the operation.
+        principal: whose it is, if the operation is recoverable.
         request: what recovery needs to run the request again, compressed.
         failure: the stored response of an operation whose steps are being undone.
         response: the stored response of a completed operation.
@@ -58,7 +60,9 @@ class Record:
     steps: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     begun: Sequence[str] = ()
+    waits: Mapping[str, int] = field(default_factory=dict)
     releases: int = 0
+    principal: str = ""
     request: bytes | None = None
     failure: Mapping[str, Any] | None = None
     response: Mapping[str, Any] | None = None
@@ -68,6 +72,11 @@ class Record:
     def completed(self) -> bool:
         """Whether the operation has its final response."""
         return self.status is Status.COMPLETED
+
+    @property
+    def parked(self) -> bool:
+        """Whether recovery has given the operation up."""
+        return self.status is Status.RELEASED and self.lease_until >= PARKED_UNTIL
 
     @property
     def cut_off(self) -> int:

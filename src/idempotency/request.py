@@ -6,9 +6,9 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import rfc8785
@@ -74,7 +74,7 @@ class Request:
                 _unicode(name): [_unicode(value) for value in values]
                 for name, values in event.multi_value_query_string_parameters.items()
             },
-            content_type=(event.headers.get("content-type") or "").partition(";")[0].strip().lower(),
+            content_type=_single_header(raw, "content-type").partition(";")[0].strip().lower(),
             body=base64.b64decode(body) if event.is_base64_encoded else body.encode(errors="surrogatepass"),
         )
 
@@ -93,7 +93,7 @@ class Request:
 
         Source: RFC 7493, section 2.
         """
-        return self._parsed[0]
+        return self._parsed.value
 
     @cached_property
     def fingerprint(self) -> str:
@@ -103,22 +103,30 @@ class Request:
         do not count; the raw bytes otherwise.
         """
         digest = sha256()
-        body = self._parsed[1] if self.is_json else self.body
-        query = rfc8785.dumps(sorted((name, *values) for name, values in self.query.items()))
+        body = self._parsed.canonical if self.is_json else self.body
+        query = rfc8785.dumps(sorted((name, *values) for name, values in self.query.items())) if self.query else b"[]"
         for part in (self.method.encode(), self.path.encode(), query, body):
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
         return f"{_FINGERPRINT_VERSION}:{digest.hexdigest()}"
 
     @cached_property
-    def _parsed(self) -> tuple[Any, bytes]:
-        """The value of a JSON body, and its canonical form."""
+    def _parsed(self) -> "_Parsed":
+        """The JSON body."""
+        numbers = _Numbers()
         try:
-            value = json.loads(self.body.decode(), object_pairs_hook=_no_member_twice, parse_float=_canonical_number)
-            return value, rfc8785.dumps(value)  # refuses NaN, infinity, and integers beyond a double's
+            value = json.loads(
+                self.body.decode(),
+                object_pairs_hook=_no_member_twice,
+                parse_float=numbers.real,
+                parse_int=numbers.whole,
+                parse_constant=numbers.real,
+            )
+            return _Parsed.of(value, plain=numbers.plain)
         except (ValueError, RecursionError, rfc8785.CanonicalizationError) as error:
             raise Problem("body-invalid", f"The body is not valid JSON: {error}.", errors=[]) from error
 
+    @cached_property
     def normal(self) -> Self:
         """The same request, with a JSON body written in the one way in which operations read every spelling of it.
 
@@ -129,7 +137,10 @@ class Request:
         """
         if not self.is_json:
             return self
-        return replace(self, body=json.dumps(self.json, separators=(",", ":"), sort_keys=True).encode())
+        normal = replace(self, body=self._parsed.normal)
+        # It is one request: what has been made of the one form holds for the other.
+        vars(normal).update(_parsed=self._parsed, fingerprint=self.fingerprint)
+        return normal
 
     def pack(self) -> bytes:
         """Compress what is needed to run the request again: no header but its content type, so never the token.
@@ -182,6 +193,9 @@ def matched_path(event: Mapping[str, Any]) -> str:
     Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter. What
     Powertools does not match in a path is percent-encoded.
     """
+    route: str = event["resource"]
+    if "{" not in route:
+        return route
     parameters = event.get("pathParameters") or {}
 
     def fill(match: re.Match[str]) -> str:
@@ -190,7 +204,6 @@ def matched_path(event: Mapping[str, Any]) -> str:
             lambda found: quote(found[0], safe="", errors="surrogatepass"), str(parameters.get(match[1], ""))
         )
 
-    route: str = event["resource"]
     return _PARAMETER.sub(fill, route)
 
 
@@ -250,6 +263,7 @@ def parse_key(values: Sequence[str], key_format: KeyFormat = "any") -> str | Non
     return value
 
 
+@lru_cache(maxsize=1)  # a request asks for its own more than once
 def record_id(principal: str, method: str, route: str, key: str) -> str:
     """Hash what a key is scoped by into the id of its record: 64 hexadecimal digits of SHA-256, and the form's version.
 
@@ -257,7 +271,8 @@ def record_id(principal: str, method: str, route: str, key: str) -> str:
     part to the next; and the raw key is never stored. What the route's parameters are called does not count.
     """
     digest = sha256()
-    for part in (principal, method, _PARAMETER.sub(r"{\2}", route), key):
+    pattern = _PARAMETER.sub(r"{\2}", route) if "{" in route else route
+    for part in (principal, method, pattern, key):
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
@@ -267,9 +282,16 @@ def record_id(principal: str, method: str, route: str, key: str) -> str:
 def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
     """All values of a header; an event made by hand may have them in the single-value form only."""
     # The raw event: two spellings of one name must not become one value.
-    single = {header: [value] for header, value in (event.raw_event.get("headers") or {}).items()}
-    headers = event.raw_event.get("multiValueHeaders") or single
-    return [value for header, values in headers.items() if header.lower() == name for value in values]
+    several = event.raw_event.get("multiValueHeaders")
+    if not several:
+        return [value for header, value in (event.raw_event.get("headers") or {}).items() if header.lower() == name]
+    return [value for header, values in several.items() if header.lower() == name for value in values]
+
+
+def _single_header(event: Mapping[str, Any], name: str) -> str:
+    """A header in its single-value form, which has the last of several; empty if there is none."""
+    found = [value for header, value in (event.get("headers") or {}).items() if header.lower() == name]
+    return (found[-1] if found else None) or ""
 
 
 def _base_path(event: Mapping[str, Any], path: str) -> str:
@@ -294,10 +316,47 @@ def _path_parameters(route: str, path: str) -> dict[str, str]:
     }
 
 
-def _canonical_number(text: str) -> float | int:
-    """Read ``10.0`` as ``10``: they are one number, one fingerprint, and so one request (RFC 8785, section 3.2.2.3)."""
-    number = float(text)
-    return int(number) if number.is_integer() and abs(number) < _INTEGERS else number
+class _Numbers:
+    """Reads the numbers of one body.
+
+    Attributes:
+        plain: whether all of them are integers of I-JSON, which Python writes as RFC 8785 does.
+    """
+
+    plain = True
+
+    def whole(self, text: str) -> int:
+        """Read what has neither point nor exponent."""
+        number = int(text)
+        self.plain = self.plain and abs(number) < _INTEGERS
+        return number
+
+    def real(self, text: str) -> float | int:
+        """Read ``10.0`` as ``10``: they are one number, and so one request (RFC 8785, section 3.2.2.3)."""
+        number = float(text)
+        if number.is_integer() and abs(number) < _INTEGERS:
+            return int(number)
+        self.plain = False
+        return number
+
+
+class _Parsed(NamedTuple):
+    """A JSON body: its value, its canonical form (RFC 8785), and the one form in which operations read it."""
+
+    value: Any
+    canonical: bytes
+    normal: bytes
+
+    @classmethod
+    def of(cls, value: Any, *, plain: bool) -> Self:
+        """Write a value in both forms: without fractions, and in ASCII, they are one, which Python writes much faster.
+
+        Raises:
+            rfc8785.CanonicalizationError: for NaN, infinity, and integers beyond a double's.
+        """
+        normal = json.dumps(value, separators=(",", ":"), sort_keys=True)
+        same = plain and "\\u" not in normal
+        return cls(value, normal.encode() if same else rfc8785.dumps(value), normal.encode())
 
 
 def _no_member_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

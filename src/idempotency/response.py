@@ -63,6 +63,9 @@ class Completion(Response[Any]):
         headers: response headers.
         rows: business rows, at most 99; a failure (4xx, 5xx) writes none.
         content_type: the media type of the body.
+
+    Raises:
+        TypeError: if what should be a row is something else.
     """
 
     def __init__(
@@ -76,6 +79,9 @@ class Completion(Response[Any]):
     ) -> None:
         super().__init__(status_code, content_type, body, headers)
         self.rows = tuple(rows)
+        for row in self.rows:
+            if not isinstance(row, Row):
+                raise TypeError(f"rows are what Rows.row(…) returns, not {type(row).__name__}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -53,6 +54,7 @@ _UNAVAILABLE = frozenset(
 
 # What DynamoDB's numbers hold (Naming rules and data types, "Number").
 _DIGITS = 38
+_INTEGERS = 10**_DIGITS
 _SMALLEST = Decimal("1E-130")
 _LARGEST = Decimal("1E+126")
 # Bytes of a partition key.
@@ -63,13 +65,13 @@ _CLAIM = """
     SET #status = :processing, #owner = :owner, lease_until = :lease_until, expires_at = :expires_at,
         claimed_at = :claimed_at
 """
-_CLAIM_RECOVERABLE = ", recovery_shard = :shard, #request = if_not_exists(#request, :request)"
+_CLAIM_RECOVERABLE = ", recovery_shard = :shard, principal = :principal, #request = if_not_exists(#request, :request)"
 # An owner that is late lengthens the lease with each checkpoint; whoever released or took it over changed the others.
 _AS_SEEN = "#status = :seen_status AND #owner = :seen_owner AND lease_until = :seen_lease_until"
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 # Whoever replaced or completed it meanwhile has set another time.
 _NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
-_OUTCOMES = "refused = :refused, begun = :begun"
+_OUTCOMES = "refused = :refused, begun = :begun, waits = :waits"
 _OWNED = "#owner = :owner AND #status = :processing"
 _RELEASED_AND_RECOVERABLE = "#status = :released AND attribute_exists(recovery_shard)"
 _ROW_IS_FREE = "attribute_not_exists(id) OR operation_id = :operation_id"
@@ -81,6 +83,18 @@ class _ConditionFailed(Exception):
     def __init__(self, item: Item) -> None:
         super().__init__()
         self.item = item
+
+
+class Due(NamedTuple):
+    """An operation that recovery has to carry on.
+
+    Attributes:
+        id: its record's id.
+        lease_until: epoch milliseconds since when.
+    """
+
+    id: str
+    lease_until: int
 
 
 class _Table:
@@ -141,19 +155,26 @@ class Store(_Table):
             The record as it now is. It is the claimant's if ``owner`` is; otherwise it says why not. An
             acknowledgement lost on the way looks like a record that has the claimant's own token already: claimed.
         """
+        found = self.enter(candidate, now)
+        if candidate.owner == found.owner or candidate.fingerprint != found.fingerprint or not found.claimable(now):
+            return found
+        return self._take_over(found, candidate)
+
+    def enter(self, candidate: Record, now: int, rows: Sequence[Row] = ()) -> Record:
+        """Put a record where none is in force, with its rows: 1 write, 2 if an expired one is in the way.
+
+        Returns:
+            The record as it now is, see `claim`.
+        """
         try:
-            self._put(candidate, _FREE)
+            self._put(candidate, _FREE, rows)
         except _ConditionFailed as failed:
             found = _record(failed.item)
         else:
             return candidate
-        if found.owner == candidate.owner or not found.claimable(now):
+        if found.owner == candidate.owner or not found.expired(now):
             return found
-        if found.expired(now):
-            return self._replace(found, candidate)
-        if found.fingerprint != candidate.fingerprint:
-            return found
-        return self._take_over(found, candidate)
+        return self._replace(found, candidate, rows)
 
     def resume(self, candidate: Record, now: int) -> Record | None:
         """Claim an abandoned operation for recovery, whatever its request: 1 write.
@@ -228,7 +249,7 @@ class Store(_Table):
         """Let another attempt start at once; ``due`` is when recovery may: 1 write. Steps and operation id stay.
 
         Args:
-            record: the record, with the outcomes that this attempt knows of.
+            record: the record, with the outcomes that this attempt knows of, and how many attempts of recovery count.
             due: epoch milliseconds.
             error: why it is released.
 
@@ -237,8 +258,16 @@ class Store(_Table):
         """
         self._write_owned(
             record,
-            f"SET {_OUTCOMES}, #status = :status, lease_until = :due, last_error = :error ADD releases :one",
-            {**_outcomes(record), "status": Status.RELEASED, "due": due, "error": error, "one": 1},
+            f"SET {_OUTCOMES}, #status = :status, lease_until = :due, last_error = :error, recoveries = :recoveries "
+            "ADD releases :one",
+            {
+                **_outcomes(record),
+                "status": Status.RELEASED,
+                "due": due,
+                "error": error,
+                "recoveries": record.recoveries,
+                "one": 1,
+            },
         )
 
     def complete(
@@ -256,7 +285,7 @@ class Store(_Table):
         completed = self._completed(record, *response.pack(), expires_at_seconds)
         update = (
             "SET #status = :status, #response = :response, expires_at = :expires_at "
-            "REMOVE recovery_shard, #request, steps, refused, begun, failure, last_error"
+            "REMOVE recovery_shard, #request, steps, refused, begun, waits, failure, last_error"
         )
         values = {name: getattr(completed, name) for name in ("status", "response", "expires_at")}
         self._write_owned(record, update, values, inserted=rows)
@@ -286,13 +315,7 @@ class Store(_Table):
         if len(body) > _INLINE_LIMIT and (standing := self.get(candidate.id)) and not standing.expired(now):
             return standing
         completed = self._completed(candidate, description, body, expires_at_seconds)
-        try:
-            self._put(completed, _FREE, rows)
-        except _ConditionFailed as failed:
-            found = _record(failed.item)
-        else:
-            return completed
-        return self._replace(found, completed, rows) if found.expired(now) else found
+        return self.enter(completed, now, rows)
 
     def response(self, record: Record) -> StoredResponse:
         """Load the response of a completed record: no read, or 1 batch for the parts of a large body."""
@@ -303,8 +326,8 @@ class Store(_Table):
             body = self._read_parts(record, record.response["parts"])
         return StoredResponse.unpack(record.response, body)
 
-    def due(self, now: int) -> Iterator[str]:
-        """Ids of the unfinished, recoverable operations whose lease has lapsed: 1 query per shard.
+    def due(self, now: int) -> Iterator[Due]:
+        """The unfinished, recoverable operations whose lease has lapsed, a shard's oldest first: 1 query per shard.
 
         The index is eventually consistent. ``now`` beyond every lease lists them all, parked ones included.
         """
@@ -319,7 +342,8 @@ class Store(_Table):
                     {"shard": shard, "now": now},
                 ),
             )
-            yield from (item["id"]["S"] for page in pages for item in page["Items"])
+            for page in pages:
+                yield from (Due(**_decode({name: item[name] for name in Due._fields})) for item in page["Items"])
 
     def unpark(self, id_: str, now: int) -> bool:
         """Make an operation due for recovery now, with all its attempts before it: 1 write.
@@ -353,12 +377,13 @@ class Store(_Table):
             steps={},
             refused={},
             begun=(),
+            waits={},
             failure=None,
         )
 
     def _replace(self, expired: Record, candidate: Record, rows: Sequence[Row] = ()) -> Record:
         # No attempt of the operation that is forgotten counts as one of this one's.
-        claimed = replace(candidate, attempt=expired.attempt + 1, releases=expired.attempt)
+        claimed = replace(candidate, attempt=expired.attempt + candidate.attempt, releases=expired.attempt)
         try:
             self._put(claimed, _NOT_REPLACED_SINCE, rows, expires_at=expired.expires_at)
         except _ConditionFailed as failed:
@@ -369,7 +394,11 @@ class Store(_Table):
         recoverable = candidate.request is not None
         values = {
             **_claim_values(candidate),
-            **({"shard": candidate.id[0], "request": candidate.request} if recoverable else {}),
+            **(
+                {"shard": candidate.id[0], "request": candidate.request, "principal": candidate.principal}
+                if recoverable
+                else {}
+            ),
             "seen_status": found.status,
             "seen_owner": found.owner,
             "seen_lease_until": found.lease_until,
@@ -564,23 +593,31 @@ def _expressions(
     expressions: Mapping[str, str], values: Mapping[str, Any], names: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Add to expressions the names (``#status`` stands for ``status``) and values that they mention."""
-    text = " ".join(expressions.values())
-    all_names = {f"#{name}": name for name in re.findall(r"#(\w+)", text)} | dict(names or {})
-    return {
-        **{kind: " ".join(expression.split()) for kind, expression in expressions.items()},
-        **({"ExpressionAttributeNames": all_names} if all_names else {}),
-        **({"ExpressionAttributeValues": _encode({f":{name}": values[name] for name in values})} if values else {}),
-    }
+    texts, mentioned = _normal(tuple(expressions.items()))
+    request: dict[str, Any] = dict(texts)
+    if all_names := {**mentioned, **(names or {})}:
+        request["ExpressionAttributeNames"] = all_names
+    if values:
+        request["ExpressionAttributeValues"] = {f":{name}": _attribute(value) for name, value in values.items()}
+    return request
+
+
+@cache
+def _normal(expressions: tuple[tuple[str, str], ...]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Expressions without superfluous white space, and the names in them; there are only a few of them."""
+    texts = {kind: " ".join(expression.split()) for kind, expression in expressions}
+    return texts, {f"#{name}": name for name in re.findall(r"#(\w+)", " ".join(texts.values()))}
 
 
 def _outcomes(record: Record) -> dict[str, Any]:
     """What an attempt knows of the outcomes of steps besides their results."""
-    return {"refused": record.refused, "begun": record.begun}
+    return {"refused": record.refused, "begun": record.begun, "waits": record.waits}
 
 
 def _item(record: Record) -> Item:
     # A checkpoint needs a map to write its result into.
-    return {name: value for name, value in vars(record).items() if value or (name == "steps" and not record.completed)}
+    written = {"attempt"} if record.completed else {"attempt", "steps"}
+    return {name: value for name, value in vars(record).items() if value or name in written}
 
 
 def _record(item: Item) -> Record:
@@ -625,6 +662,8 @@ def _utf8(text: str) -> str:
 
 
 def _number(value: float | Decimal) -> str:
+    if isinstance(value, int) and abs(value) < _INTEGERS:
+        return str(value)
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     significant = len(number.as_tuple().digits)
     if not number.is_finite() or significant > _DIGITS or (number and not _SMALLEST <= abs(number) < _LARGEST):

@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     TAKEN_OVER = "TakenOver"
     FENCED = "Fenced"
     RELEASED = "Released"
+    PENDING = "Pending"
+    ACCEPTED = "Accepted"
     PARKED = "Parked"
     EXPIRED = "Expired"
     IN_DOUBT = "InDoubt"
@@ -51,9 +53,15 @@ class Telemetry:
         self._metrics.add_metric(outcome, MetricUnit.Count, 1)
         if milliseconds is not None:
             self._metrics.add_metric(f"{outcome}Milliseconds", MetricUnit.Milliseconds, milliseconds)
-        self._logger.append_keys(outcome=outcome.value)
-        if record is not None:
-            self._logger.append_keys(operation_id=record.operation_id, attempt=record.attempt)
+        about = {} if record is None else {"operation_id": record.operation_id, "attempt": record.attempt}
+        self._logger.append_keys(outcome=outcome.value, **about)
+        if record is not None and outcome is Outcome.TAKEN_OVER and record.cut_off:
+            # Whoever was cut off could not tell.
+            self._logger.warning("an earlier attempt was cut off", record=record.id)
+
+    def backlog(self, milliseconds: int) -> None:
+        """Tell for how long the operation has been due that has been due the longest; 0 if none is."""
+        self._metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, milliseconds / 1000)
 
     def doubt(self, doubts: Sequence[str], record: Record) -> None:
         """Tell an operator, at once, which effects of an operation may be left behind."""

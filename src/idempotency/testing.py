@@ -113,7 +113,7 @@ def crash_everywhere(
 
         for story in crash_everywhere(
             post=lambda: api.handler(event, Context()),
-            recover=lambda: recovery.handler({}, Context()),
+            recover=recover,
             client=api.dynamodb,
             begin=empty_the_world,
         ):
@@ -134,7 +134,8 @@ def crash_everywhere(
         client: the client of DynamoDB through which the handlers write.
         begin: empties the world, tables included, and prepares what the operation meets in it; called before each
             story.
-        recover: calls recovery's handler; None for an operation that recovery does not finish.
+        recover: runs recovery once: the sweep's handler, then the worker's with what was sent to the queue; None for an
+            operation that recovery does not finish.
         clock: the clock that the handlers are on already, if the test has set one; otherwise all get one that is set.
 
     Yields:

@@ -24,6 +24,9 @@ _GONE = frozenset({"shutting-down", "terminated"})
 # this code asks for it: the next attempt finds it by its tag.
 _BUSY = frozenset({"RequestLimitExceeded", "Throttling", "IdempotentParameterMismatch"})
 _PAUSE = 5
+# Seconds between two looks at an instance that boots, and those after which an operator should look.
+_LOOK_EVERY = 5
+_BOOT = 600
 # Room comes when other instances go, or an operator has a quota raised.
 _PAUSE_FOR_ROOM = 60
 
@@ -50,28 +53,32 @@ class Ec2Provider:
         self._launch_template = launch_template
 
     def provision(self, server: ServerRequest, operation: Operation) -> dict[str, str]:
-        """See `provisioning.servers.Provider`.
+        """Run an instance, and wait until it runs; see `provisioning.servers.Provider`.
 
         Raises:
-            Rejected: ``server-terminated`` (409) if an earlier attempt ran the instance, and it has been terminated: a
-                second one under the same key would be more than the request asked for.
+            Rejected: ``server-terminated`` (409) if the instance was run, and has been terminated: a second one under
+                the same key would be more than the request asked for.
         """
         client = _client(REGIONS[server.region])
-        return operation.step(
+        operation.step(
             "server",
             lambda key: self._provision(client, server, operation, key),
             undo=lambda: self._terminate(client, operation),
         )
+        return operation.wait("running", lambda: self._running(client, operation), every=_LOOK_EVERY, at_most=_BOOT)
 
     def _provision(self, client: "EC2Client", server: ServerRequest, operation: Operation, key: str) -> dict[str, str]:
         found = self._find(client, operation) if operation.attempt > 1 else []
         if not found:
             operation.ensure_time()
             found = [self._run(client, server, operation, key)]
-        instance = next(_alive(found), None)
-        if instance is None:
-            raise _terminated()
-        return {"status": instance["State"]["Name"], "instance_id": instance["InstanceId"]}
+        return _shown(_standing(found))
+
+    def _running(self, client: "EC2Client", operation: Operation) -> dict[str, str] | None:
+        """The instance as soon as it runs; EC2 may not show it at first."""
+        found = self._find(client, operation)
+        instance = _standing(found) if found else None
+        return _shown(instance) if instance and instance["State"]["Name"] == "running" else None
 
     def _terminate(self, client: "EC2Client", operation: Operation) -> None:
         ids = [instance["InstanceId"] for instance in _alive(self._find(client, operation))]
@@ -102,6 +109,22 @@ class Ec2Provider:
 
 def _alive(instances: Iterable[Any]) -> Iterator[Any]:
     return (instance for instance in instances if instance["State"]["Name"] not in _GONE)
+
+
+def _standing(instances: Iterable[Any]) -> Any:
+    """The first that is not terminated.
+
+    Raises:
+        Rejected: if all of them are.
+    """
+    instance = next(_alive(instances), None)
+    if instance is None:
+        raise _terminated()
+    return instance
+
+
+def _shown(instance: Any) -> dict[str, str]:
+    return {"status": instance["State"]["Name"], "instance_id": instance["InstanceId"]}
 
 
 def _terminated() -> Rejected:

@@ -79,8 +79,10 @@ def in_process(
     monkeypatch.setattr("idempotency.lifecycle.Clock", lambda: clock)
     monkeypatch.setattr(probe, "die", _die)
     monkeypatch.setattr(probe, "sleep", clock.advance)
+    target = InProcess(tables, issued, clock)
+    monkeypatch.setattr(api, "sqs", target.messages.client)
     restart()
-    yield InProcess(tables, issued, clock)
+    yield target
     restart()
 
 

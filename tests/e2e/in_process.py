@@ -11,6 +11,7 @@ from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.e2e.targets import Tables, Target, Trait
 from tests.events import Context, Headers, proxy_event
+from tests.messages import Messages
 from tools.local import template
 from tools.local.client import Answer
 
@@ -27,6 +28,7 @@ class InProcess(Target):
     def __init__(self, tables: Tables, tokens: Mapping[str, str], clock: SetClock) -> None:
         super().__init__(tables, tokens)
         self._clock = clock
+        self.messages = Messages(clock)
         self._routes = _routes()
 
     def send(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:

@@ -265,6 +265,14 @@ class TestUnknownEndpoint:
     def test_is_a_problem_too(self, target: Target) -> None:
         target.needs(Trait.GATEWAY_RESPONSES)
 
-        answer = target.get("/v1/nothing")
+        answer = target.send("GET", "/v1/nothing")
 
         assert (answer.status, answer.problem) == (404, "not-found")
+
+    def test_does_not_repeat_a_token(self, target: Target) -> None:
+        target.needs(Trait.GATEWAY_RESPONSES)
+
+        answer = target.get("/v1/nothing")
+
+        assert (answer.status, answer.problem) == (403, "gateway-error")
+        assert target.tokens["alice"].encode() not in answer.body

@@ -269,7 +269,7 @@ class TestUnfinishedBefore:
     @staticmethod
     def resumed(one: Worker, run: Run) -> Reply | None:
         """What recovery comes to, under the route's present policy."""
-        [id_] = one.lifecycle.due()
+        [(id_, _)] = one.store.due(one.clock.now())
         record = one.lifecycle.resume(id_, ATOMIC, one.clock.now() + 28_000)
         if record is None:
             return None
@@ -303,7 +303,7 @@ class TestUnfinishedBefore:
         assert (reply.response.status, reply.replayed) == (201, False)
         assert (record.attempt, record.operation_id) == (2, before.operation_id)
         assert [row["operation_id"] for row in two.scan(rows)] == [before.operation_id]
-        assert list(two.lifecycle.due()) == []
+        assert list(two.store.due(two.clock.now())) == []
 
     def test_is_finished_by_recovery_and_an_operator_told_of_its_steps(
         self, worker: NewWorker, rows: str, clock: SetClock

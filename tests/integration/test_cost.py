@@ -19,12 +19,14 @@ from idempotency.errors import Retry
 from idempotency.operation import Operation
 from idempotency.policy import Policy
 from idempotency.response import Completion
+from tests import messages
 from tests.clocks import SetClock
 from tests.events import Context
 from tests.integration.conftest import NewWorker
 from tests.integration.worker import Run, Worker, created, inserting
+from tests.messages import work
 from tests.unit.campaigns import CAMPAIGN, PATH
-from tests.unit.service import SERVER, Api, restart
+from tests.unit.service import JSON, SERVER, Api, restart
 from tools import tokens
 from tools.setup import ROOT
 
@@ -126,7 +128,8 @@ class Bench:
         clock: SetClock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        self.api = Api(client)
+        self.api = Api(client, clock)
+        monkeypatch.setattr(api, "sqs", self.api.messages.client)
         self.monkeypatch = monkeypatch
         self.worker = worker
         self.rows = rows
@@ -218,13 +221,40 @@ def _server_on_ec2(bench: Bench) -> Cost:
 
 
 def _run_an_instance(_: object, operation: Operation) -> dict[str, str]:
-    return operation.step("server", lambda _: {"status": "running", "instance_id": "i-0123456789abcdef0"})
+    operation.step("server", lambda _: {"status": "pending", "instance_id": "i-0123456789abcdef0"})
+    instance = {"status": "running", "instance_id": "i-0123456789abcdef0"}
+    return operation.wait("running", lambda: instance, every=5, at_most=600)
 
 
 def _campaign(bench: Bench) -> Cost:
     for variable in ("MYFUNNEL_API_URL", "DNS_ZONE_ID"):
         bench.monkeypatch.setenv(variable, "there is one")
     return bench.cost(lambda: bench.api.post(CAMPAIGN, path=PATH))
+
+
+def _accepted(bench: Bench) -> Cost:
+    for variable in ("MYFUNNEL_API_URL", "DNS_ZONE_ID"):
+        bench.monkeypatch.setenv(variable, "there is one")
+    headers = [JSON, ("Prefer", "respond-async")]
+    return bench.cost(lambda: bench.api.post(CAMPAIGN, path=PATH, headers=headers), 202)
+
+
+def _recovered(bench: Bench) -> Cost:
+    _accepted(bench)
+    assert len(bench.api.messages.waiting) == 1
+    return bench.cost(lambda: work(bench.api.messages))
+
+
+def _surplus_message(bench: Bench) -> Cost:
+    _recovered(bench)
+    [record] = [each for each in bench.api.records if "status" in each]
+    return bench.cost(lambda: recovery.worker(messages.event(record["id"]), Context()))
+
+
+def _status(bench: Bench) -> Cost:
+    _accepted(bench)
+    [(_, id_)] = bench.api.messages.waiting
+    return bench.cost(lambda: bench.api.get(f"/v1/operations/{id_}", resource="/v1/operations/{id}"), 200)
 
 
 def _plain(bench: Bench) -> Cost:
@@ -338,13 +368,17 @@ def _token(bench: Bench) -> Cost:
 
 
 def _idle_recovery(bench: Bench) -> Cost:
-    return bench.cost(lambda: recovery.handler({}, Context()))
+    return bench.cost(lambda: recovery.sweep({}, Context()))
 
 
 _COUNTED = {
     "`POST /v1/servers/provision`": _server,
     "the same with `ServerProvider=ec2`": _server_on_ec2,
     "`POST /v1/campaigns`": _campaign,
+    "`POST /v1/campaigns` with `Prefer: respond-async`": _accepted,
+    "the worker's attempt after it, as after any release": _recovered,
+    "a message that finds nothing to do": _surplus_message,
+    "`GET /v1/operations/{id}`": _status,
     "an operation without rows, not recoverable": _plain,
     "the same, with a row": _with_a_row,
     "the same, with three steps": _with_steps,

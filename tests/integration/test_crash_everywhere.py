@@ -73,8 +73,9 @@ class Hotel:
         return self.app.resolve(event, Context())
 
     def recover(self) -> None:
-        for id_ in self.idempotent.lifecycle.due():
-            self.idempotent.resume(id_, Context())
+        lifecycle = self.idempotent.lifecycle
+        for due in list(lifecycle.store.due(lifecycle.clock.now())):
+            self.idempotent.resume(due.id, Context())
 
     def scan(self) -> set[str]:
         return {item["id"]["S"] for item in self.client.scan(TableName=self.rows)["Items"]}

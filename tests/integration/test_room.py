@@ -173,7 +173,7 @@ def test_blanks_in_a_body_cost_nothing(bench: Bench, clock: SetClock, blanks: in
     def run(_: Operation) -> Response[Any]:
         raise Retry("later")
 
-    invocation = worker.invocation(run, request.normal(), RECOVERABLE)
+    invocation = worker.invocation(run, request.normal, RECOVERABLE)
     with Meter(worker.client, bench._other) as cost:
         assert worker.lifecycle.run(invocation, "key").response.status == 503
 

@@ -134,9 +134,16 @@ class TestRouting:
 
     @pytest.mark.parametrize(("method", "path"), [("GET", "/v2/things"), ("PUT", "/"), ("POST", "/v1")])
     def test_to_nowhere_is_a_missing_authentication_token(self, send: Send, method: str, path: str) -> None:
-        answer = send(method, path)
+        answer = send(method, path, headers=[])
 
         assert (answer.status, message(answer)) == (403, "Missing Authentication Token")
+
+    def test_to_nowhere_takes_a_token_for_a_signature_and_repeats_it(self, send: Send) -> None:
+        answer = send("GET", "/v2/things", headers=[("Authorization", "Bearer secret")])
+
+        assert answer.status == 403
+        assert "missing equal-sign" in message(answer)
+        assert "secret" in message(answer)
 
     def test_to_another_stage_is_forbidden(self, functions: Functions) -> None:
         answer = Gateway(API, functions.invoke).answer(Request("GET", "/prod/v1/things/7"))
@@ -245,6 +252,15 @@ class TestEvent:
         [event] = functions.events
         assert {name: event["multiValueHeaders"][name] for name in ("X-A", "x-a")} == {"X-A": ["1", "2"], "x-a": ["3"]}
         assert {name: event["headers"][name] for name in ("X-A", "x-a")} == {"X-A": "2", "x-a": "3"}
+
+    def test_has_names_of_headers_with_capitals_at_an_edge_optimised_endpoint(
+        self, send: Send, functions: Functions
+    ) -> None:
+        """See "API endpoint types for REST APIs"."""
+        headers = [("authorization", "Bearer t"), ("idempotency-key", "a"), ("IDEMPOTENCY-KEY", "b")]
+
+        assert send(headers=headers, api=replace(API, edge=True)).status == 201
+        assert functions.events[0]["multiValueHeaders"]["Idempotency-Key"] == ["a", "b"]
 
     def test_has_every_query_parameter(self, send: Send, functions: Functions) -> None:
         send("GET", "/v1/things/7?a=1&a=2&b=%C3%A9&c=")
@@ -417,7 +433,9 @@ class TestGatewayResponses:
             "responseTemplates": {"application/json": f"{{{', '.join(members)}}}"},
         }
 
-        answer = send("GET", "/nowhere", api=replace(API, responses={"MISSING_AUTHENTICATION_TOKEN": custom}))
+        answer = send(
+            "GET", "/nowhere", headers=[], api=replace(API, responses={"MISSING_AUTHENTICATION_TOKEN": custom})
+        )
 
         assert (answer.status, header(answer, "Content-Type")) == (404, ["application/problem+json"])
         assert json.loads(answer.body) == {
@@ -462,6 +480,10 @@ class TestOfTheTemplate:
         [body] = self.API.responses["UNAUTHORIZED"]["responseTemplates"].values()
 
         assert json.loads(body)["type"] == "https://docs.example/it#unauthorized"
+
+    @pytest.mark.parametrize(("type_", "edge"), [("EDGE", True), ("REGIONAL", False)])
+    def test_has_its_endpoint(self, type_: str, edge: bool) -> None:
+        assert Api.of(deployed({"EndpointType": type_})).edge is edge
 
     def test_has_its_limits(self) -> None:
         assert (self.API.rate, self.API.burst) == (200, 400)

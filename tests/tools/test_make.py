@@ -9,7 +9,7 @@ import pytest
 
 from tools.setup import ROOT
 
-_SHELL = dict.fromkeys(("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE"), "from-the-shell")
+_SHELL = dict.fromkeys(("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB"), "from-the-shell")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "target", ["up", "deploy", "token", "revoke", "unfinished", "retry", "recover", "logs", "sam-local"]
+    "target", ["up", "deploy", "token", "revoke", "unfinished", "retry", "recover", "logs", "sam-local", "smoke"]
 )
 @pytest.mark.parametrize("option", ["-n", "-en"], ids=["", "even where the environment overrides"])
 def test_a_variable_of_the_shell_is_ignored(target: str, option: str) -> None:

@@ -76,6 +76,8 @@ class Bare(Body):
 class Own(Body):
     """Described here."""
 
+    any: Any = None
+
     SCHEMA: ClassVar[dict[str, Any]] = {
         "type": "object",
         "description": "Described there.",

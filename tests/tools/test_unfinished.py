@@ -13,7 +13,11 @@ import pytest
 
 import api
 from idempotency.record import PARKED_UNTIL
+from idempotency.telemetry import Outcome
+from recovery import sweep
 from tests.clocks import SetClock
+from tests.events import Context
+from tests.messages import work
 from tests.unit.campaigns import CAMPAIGN, Campaigns
 from tools.errors import ToolError
 from tools.ops import environments, unfinished
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def recovery() -> Mock:
     """The recovery function, as Lambda's client invokes it."""
-    return Mock(return_value={"Payload": BytesIO(b'{"taken_up": 3, "completed": 2}')})
+    return Mock(side_effect=lambda **_: {"Payload": BytesIO(json.dumps(sweep({}, Context())).encode())})
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +39,13 @@ def environment(
     campaigns: Campaigns, dynamodb: DynamoDBClient, clock: SetClock, recovery: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Make the tool find the stack of these tests, at the time of their clock."""
-    clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery)}
-    outputs = {"IdempotencyTable": "IdempotencyTable", "RecoveryFunctionName": "recovery"}
-    monkeypatch.setattr(environments, "find", lambda _: Environment(outputs, clients.__getitem__))
+    clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery), "sqs": campaigns.api.messages.client}
+    outputs = {
+        "IdempotencyTable": "IdempotencyTable",
+        "RecoveryFunctionName": "recovery",
+        "RecoveryQueueUrl": "https://queue.example/recovery",
+    }
+    monkeypatch.setattr(environments, "find", lambda _: Environment("", outputs, True, clients.__getitem__))
     monkeypatch.setattr(unfinished, "_clock", clock)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -103,11 +111,28 @@ class TestRetry:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         campaigns.myfunnel.faults.clear()
-        run(monkeypatch, "retry", stuck[0][:6])
-        assert stuck[0][:12] in lines(capsys)[0]
+        campaigns.api.messages.waiting.clear()
 
-        clock.advance(0.001)
-        assert campaigns.recover() == {"taken_up": 1, "completed": 1}
+        run(monkeypatch, "retry", stuck[0][:6])
+
+        assert lines(capsys) == [f"{stuck[0][:12]} is carried on now"]
+        assert work(campaigns.api.messages) == [Outcome.EXECUTED]
+
+    def test_of_all_is_of_all_that_are_parked(
+        self,
+        stuck: list[str],
+        campaigns: Campaigns,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        campaigns.myfunnel.faults.clear()
+        campaigns.api.messages.waiting.clear()
+
+        run(monkeypatch, "retry", "all")
+
+        assert lines(capsys) == ["1 parked operations are carried on"]
+        assert work(campaigns.api.messages) == [Outcome.EXECUTED]
+        assert {record["id"]: record["status"] for record in campaigns.api.records}[stuck[0]] == "COMPLETED"
 
     @pytest.mark.parametrize(
         ("prefix", "message"), [("zz", "no unfinished operations"), ("PARKED", "is running, or already due")]
@@ -120,7 +145,7 @@ class TestRetry:
             self.run_by_another(prefix, clock)
 
         with pytest.raises(ToolError, match=message):
-            unfinished.retry(api.idempotent.lifecycle.store, prefix)
+            unfinished.retry(api.idempotent.lifecycle.store, Mock(), prefix)
 
     def test_without_an_id_asks_for_one_before_it_looks_anywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(environments, "find", Mock(side_effect=AssertionError))
@@ -136,7 +161,7 @@ class TestRetry:
         common = max(digits, key=digits.count)
 
         with pytest.raises(ToolError, match=f"{digits.count(common)} unfinished operations"):
-            unfinished.retry(api.idempotent.lifecycle.store, common)
+            unfinished.retry(api.idempotent.lifecycle.store, Mock(), common)
 
         assert all(record["lease_until"] < PARKED_UNTIL for record in campaigns.api.records)
 
@@ -150,17 +175,52 @@ class TestRetry:
 
 
 class TestRecover:
-    def test_runs_the_deployed_function_once(
-        self, recovery: Mock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    def test_sweeps_and_watches_until_everything_due_is_taken_up(
+        self,
+        recovery: Mock,
+        stuck: list[str],
+        campaigns: Campaigns,
+        clock: SetClock,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
+        # Given an operation that is due, whose message is lost, and workers that come after a while
+        campaigns.api.messages.waiting.clear()
+        clock.advance(60)
+        pauses = []
+
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if pauses.count(1) == 3:
+                work(campaigns.api.messages)
+
+        monkeypatch.setattr("tools.ops.unfinished.time.sleep", sleep)
+
         run(monkeypatch, "recover")
 
         recovery.assert_called_once_with(FunctionName="recovery", Qualifier="live")
-        assert lines(capsys) == ["3 taken up, 2 completed"]
+        assert lines(capsys) == ["1 were due, and are taken up"]
+        assert pauses.count(1) == 3
+
+    def test_gives_up_if_no_worker_comes(
+        self, stuck: list[str], clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock.advance(60)
+        monkeypatch.setattr("tools.ops.unfinished.time.sleep", lambda _: None)
+
+        with pytest.raises(ToolError, match="1 are due, and no worker takes them up"):
+            run(monkeypatch, "recover")
+
+    def test_with_nothing_due_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(monkeypatch, "recover")
+
+        assert lines(capsys) == ["nothing is due"]
 
     def test_that_fails_says_so(self, recovery: Mock) -> None:
         error = BytesIO(json.dumps({"errorMessage": "Task timed out"}).encode())
-        recovery.return_value = {"FunctionError": "Unhandled", "Payload": error}
+        recovery.side_effect = [{"FunctionError": "Unhandled", "Payload": error}]
 
         with pytest.raises(ToolError, match="recovery failed: Task timed out"):
             recover(SimpleNamespace(invoke=recovery), "recovery")

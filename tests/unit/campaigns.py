@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import recovery
 from provisioning import dns
-from tests.events import KEY, Context
+from tests.events import KEY
 from tests.unit.service import Api
 from tools.local.client import Answer
 from tools.local.myfunnel import Fault, MyFunnel
@@ -55,8 +54,7 @@ class Campaigns:
 
     def recover(self, seconds: float = 28) -> dict[str, int]:
         """Run recovery once."""
-        done: dict[str, int] = recovery.handler({}, Context(seconds))
-        return done
+        return self.api.recover(seconds)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 
 from idempotency import Body, Idempotent, Lifecycle, Operation, Outcome, Policy, Settings
+from idempotency.queue import Queue
 from idempotency.store import Store
 from tests.events import KEY, Context, Headers, proxy_event
+from tests.messages import Messages
 from tests.telemetry import RecordedTelemetry
 from tools.local.client import Answer
 
@@ -52,7 +54,12 @@ class Route:
         self.body: Any = None
         self.path: dict[str, str] = {}
         self.app = app or APIGatewayRestResolver()
-        self.lifecycle = Lifecycle(Store(dynamodb, "IdempotencyTable", clock), self.telemetry, settings, clock)
+        self.messages = Messages(clock)
+        store, queue = (
+            Store(dynamodb, "IdempotencyTable", clock),
+            Queue(self.messages.client, "https://queue.example/recovery"),
+        )
+        self.lifecycle = Lifecycle(store, self.telemetry, settings, clock, queue)
         self.idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)
 
         def create_thing(body: Any, operation: Operation, /, **path: str) -> Response[Any]:
@@ -96,5 +103,10 @@ class Route:
         return Answer.of(self.idempotent.resolve(event, Context(seconds)))
 
     def recover(self) -> list[Outcome | None]:
-        """Carry on what is due; how each attempt ended."""
-        return [self.idempotent.resume(id_, Context()) for id_ in self.lifecycle.due()]
+        """Find what is due, and carry it on; how each attempt ended."""
+        self.lifecycle.sweep(self.lifecycle.clock.now() + 28_000)
+        return self.work()
+
+    def work(self, seconds: float = 28) -> list[Outcome | None]:
+        """Carry on what the queue delivers by now; how each attempt ended."""
+        return [self.idempotent.resume(id_, Context(seconds)) for id_ in self.messages.receive()]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer
 
 import api
+from idempotency.clock import Clock
 from tests.events import KEY, Context, Headers, proxy_event
+from tests.messages import Messages, recover
 from tools.local.client import Answer
 
 if TYPE_CHECKING:
@@ -44,8 +46,9 @@ def request(
 class Api:
     """The API as a client sees it, and its tables as an operator does."""
 
-    def __init__(self, dynamodb: DynamoDBClient) -> None:
+    def __init__(self, dynamodb: DynamoDBClient, clock: Clock) -> None:
         self._dynamodb = dynamodb
+        self.messages = Messages(clock)
 
     def call(self, event: dict[str, Any], seconds: float = 28) -> Answer:
         """Send an event."""
@@ -69,8 +72,13 @@ class Api:
         """GET."""
         return self.call(proxy_event("GET", path, resource=resource, authorizer={"principalId": principal}))
 
+    def recover(self, seconds: float = 28) -> dict[str, int]:
+        """Run recovery once, see `tests.messages.recover`."""
+        return recover(self.messages, seconds)
+
     def empty(self) -> None:
-        """Empty its tables."""
+        """Empty its tables and its queue."""
+        self.messages.waiting.clear()
         for table in ("IdempotencyTable", "ResourcesTable"):
             empty(self._dynamodb, table)
 

@@ -138,7 +138,7 @@ class TestNumberInARequest:
         )
         request = Request.from_event(APIGatewayProxyEvent(event))
 
-        again = Request.unpack(request.normal().pack())
+        again = Request.unpack(request.normal.pack())
 
         assert request.json == value
         assert repr(again.json) == repr(request.json)

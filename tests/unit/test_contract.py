@@ -23,8 +23,9 @@ from provisioning.funnels import Funnels
 from provisioning.servers import ServerRequest
 from tests.clocks import SetClock
 from tests.crashes import Killed
+from tests.messages import work
 from tests.unit.service import JSON, SERVER, Api
-from tools import contract
+from tools import wiring
 from tools.local import template
 from tools.local.client import Answer
 from tools.local.myfunnel import TOKEN, Fault, MyFunnel, serving
@@ -43,6 +44,7 @@ PROVISION: Operation = ("POST", "/v1/servers/provision")
 SHOW_SERVER: Operation = ("GET", "/v1/servers/{id}")
 LAUNCH: Operation = ("POST", "/v1/campaigns")
 SHOW_CAMPAIGN: Operation = ("GET", "/v1/campaigns/{id}")
+SHOW_OPERATION: Operation = ("GET", "/v1/operations/{id}")
 CAMPAIGN = {"name": "Spring sale", "domain": "spring.example.com"}
 
 
@@ -65,10 +67,6 @@ OPERATIONS: dict[Operation, Any] = {
     (method.upper(), path): resolve(operation)
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
-}
-EVENTS: dict[Operation, Any] = {
-    (event["Properties"]["Method"], event["Properties"]["Path"]): event["Properties"]
-    for event in STACK["Resources"]["ApiFunction"]["Properties"]["Events"].values()
 }
 ROUTES: dict[Operation, Any] = {
     (route.method, re.sub(r"<\w+>", "{id}", route.path)): route
@@ -108,48 +106,11 @@ def slug(body: dict[str, Any]) -> str:
     return str(body.get("type", "").partition("#")[2])
 
 
-class TestRoutes:
-    def test_are_the_same_in_the_document_the_gateway_and_the_function(self) -> None:
-        assert OPERATIONS.keys() == EVENTS.keys() == ROUTES.keys()
-
-    def test_have_the_names_of_their_functions(self) -> None:
-        names = {operation: described["operationId"] for operation, described in OPERATIONS.items()}
-
-        assert names == {operation: route.func.__name__ for operation, route in ROUTES.items()}
-
-    def test_need_a_key_and_a_body_where_the_function_does(self) -> None:
-        for operation, route in ROUTES.items():
-            idempotent = route.func in api.idempotent.declared
-            parameters = {parameter["name"]: parameter for parameter in OPERATIONS[operation]["parameters"]}
-            [*at_the_gateway] = EVENTS[operation].get("RequestParameters", [])
-
-            assert parameters.get("Idempotency-Key", {}).get("required", False) is idempotent
-            demanded = {"Required": {"Fn::If": ["IsEdge", True, False]}}
-            assert at_the_gateway == [{"method.request.header.Idempotency-Key": demanded}] * idempotent
-            assert ("Prefer" in parameters) is idempotent
-            assert ("requestBody" in OPERATIONS[operation]) is idempotent
+def test_everything_fits_together() -> None:
+    assert wiring.mistakes() == []
 
 
 class TestBodies:
-    def test_are_written_into_the_template_and_the_document(self) -> None:
-        assert [path.name for path in contract.renewed()] == [], contract.MEND
-        assert contract.orphans() == set()
-
-    @pytest.mark.parametrize("operation", [PROVISION, LAUNCH], ids=["server", "campaign"])
-    def test_are_checked_in_the_same_way_by_the_document_the_gateway_and_the_function(
-        self, operation: Operation
-    ) -> None:
-        body = api.idempotent.declared[ROUTES[operation].func].body.__name__
-        schema = DOCUMENT["paths"][operation[1]]["post"]["requestBody"]["content"]["application/json"]["schema"]
-
-        assert EVENTS[operation]["RequestModel"] == {
-            "Model": body,
-            "Required": True,
-            "ValidateBody": True,
-            "ValidateParameters": True,
-        }
-        assert schema == {"$ref": f"#/components/schemas/{body}"}
-
     def test_of_servers_come_back_as_they_were_sent(self) -> None:
         schemas = DOCUMENT["components"]["schemas"]
         sent, shown = ServerRequest.SCHEMA["properties"], schemas["Server"]["properties"]
@@ -235,6 +196,33 @@ class World:
         self.provision_while_running()
         self.clock.while_asleep = complete
         return self.provision(headers=[JSON, ("Prefer", "wait=20")])
+
+    def accept(self, **request: Any) -> Answer:
+        """Launch a campaign without holding the connection."""
+        return self.launch(headers=[JSON, ("Prefer", "respond-async")], **request)
+
+    def accept_and_carry_out(self) -> Answer:
+        """Launch a campaign without holding the connection, and let the worker launch it."""
+        accepted = self.accept()
+        work(self.service.messages)
+        return accepted
+
+    def accept_what_is_refused(self) -> Answer:
+        """The same with a domain of another zone."""
+        accepted = self.accept(campaign={**CAMPAIGN, "domain": "spring.example.org"})
+        work(self.service.messages)
+        return accepted
+
+    def accept_and_wait(self) -> Answer:
+        """Ask for 202 after a while."""
+        return self.launch(headers=[JSON, ("Prefer", "respond-async, wait=2")])
+
+    def launch_not_now(self) -> Answer:
+        """Launch a campaign while MyFunnelAPI asks for patience."""
+        self.myfunnel.faults.append(Fault(act=False, status=503, retry_after=60))
+        work_after = self.accept()
+        work(self.service.messages)
+        return work_after
 
     def show(self, made: Answer) -> Answer:
         """Show what was made."""
@@ -352,6 +340,13 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
         World.launch_what_is_refused,
     ),
     "the campaign": (SHOW_CAMPAIGN, 200, "", lambda world: world.show(world.launch())),
+    "a campaign, without its client": (LAUNCH, 202, "", lambda world: world.accept()),
+    "a campaign, without its client after a while": (LAUNCH, 202, "", World.accept_and_wait),
+    "an accepted operation": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept())),
+    "an operation that waits": (SHOW_OPERATION, 200, "", lambda world: world.show(world.launch_not_now())),
+    "an operation that succeeded": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept_and_carry_out())),
+    "an operation that failed": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept_what_is_refused())),
+    "another's operation": (SHOW_OPERATION, 404, "not-found", lambda world: world.show(world.accept(principal="bob"))),
     "another's campaign": (SHOW_CAMPAIGN, 404, "not-found", lambda world: world.show(world.launch(principal="bob"))),
 }
 
@@ -408,7 +403,7 @@ def documented_examples() -> Iterator[tuple[Operation, int, str, Answer]]:
     for operation, described in OPERATIONS.items():
         for code, response in described["responses"].items():
             for media_type, content in response["content"].items():
-                for case in content["examples"].values():
+                for case in content.get("examples", {}).values():
                     body = case["value"]
                     status = int(code) if code.isdigit() else body["status"]
                     headers = {name.lower(): [str(header["example"])] for name, header in headers_of(response).items()}

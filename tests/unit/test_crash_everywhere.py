@@ -18,7 +18,6 @@ from aws_lambda_powertools.event_handler import Response
 from botocore.exceptions import EndpointConnectionError
 
 import api
-import recovery
 from idempotency import Completion, Operation, Rejected, Retry, Settings
 from idempotency.clock import Clock
 from idempotency.errors import Unavailable
@@ -42,24 +41,24 @@ Shown = Callable[[], list[str]]
 
 class TestOperationsOfTheProject:
     @staticmethod
-    def stories(path: str, body: Any, begin: Callable[[], object], clock: SetClock) -> Iterator[Story]:
+    def stories(path: str, body: Any, begin: Callable[[], object], service: Api, clock: SetClock) -> Iterator[Story]:
         return crash_everywhere(
             post=lambda: api.handler(request(body, path=path), Context()),
-            recover=lambda: recovery.handler({}, Context()),
+            recover=service.recover,
             client=api.dynamodb,
             begin=begin,
             clock=clock,
         )
 
     def test_a_server_is_provisioned_once(self, service: Api, clock: SetClock) -> None:
-        for story in self.stories("/v1/servers/provision", SERVER, service.empty, clock):
+        for story in self.stories("/v1/servers/provision", SERVER, service.empty, service, clock):
             assert story.status == 201
             [row] = service.rows
             assert row["resource"] == story.json
 
     def test_a_campaign_is_launched_once(self, campaigns: Campaigns, clock: SetClock) -> None:
         names = []
-        for story in self.stories(PATH, CAMPAIGN, campaigns.empty, clock):
+        for story in self.stories(PATH, CAMPAIGN, campaigns.empty, campaigns.api, clock):
             names.append(story.name)
             [funnel] = campaigns.funnels
             assert (story.status, story.json["funnel_id"]) == (201, funnel)
@@ -79,7 +78,7 @@ class TestOperationsOfTheProject:
             campaigns.dns_fails(DNS_IS_BUSY)
 
         names = []
-        for story in self.stories(PATH, CAMPAIGN, begin, clock):
+        for story in self.stories(PATH, CAMPAIGN, begin, campaigns.api, clock):
             names.append(story.name)
             assert story.status == 201
             assert len(campaigns.funnels) == len(campaigns.routes) == 1
@@ -93,7 +92,7 @@ class TestOperationsOfTheProject:
             campaigns.dns_fails(DNS_REJECTS, FOR_GOOD)
 
         names = []
-        for story in self.stories(PATH, CAMPAIGN, begin, clock):
+        for story in self.stories(PATH, CAMPAIGN, begin, campaigns.api, clock):
             names.append(story.name)
             assert (story.status, story.json["title"]) == (422, "The domain was rejected")
             assert nothing_is_left(campaigns)
@@ -113,8 +112,7 @@ class Things:
         route = Route(self.dynamodb, self.clock, run, settings=settings, recoverable=recoverable)
 
         def recover() -> None:
-            for id_ in route.lifecycle.due():
-                route.idempotent.resume(id_, Context())
+            route.recover()
 
         return crash_everywhere(
             post=lambda: route.app.resolve(request(path="/v1/things"), Context()),

@@ -94,7 +94,7 @@ class TestFirstAttempt:
         details = Ec2Provider().provision(SERVER, attempt())
 
         [instance] = instances(client, attempt())
-        assert details == {"status": "pending", "instance_id": instance["InstanceId"]}
+        assert details == {"status": "running", "instance_id": instance["InstanceId"]}
         assert instance["InstanceType"] == "t4g.large"
 
     def test_looks_for_nothing_and_sends_the_derived_key(
@@ -102,8 +102,8 @@ class TestFirstAttempt:
     ) -> None:
         Ec2Provider().provision(SERVER, attempt())
 
-        [(name, sent)] = requests
-        assert name == "RunInstances"
+        [(name, sent), (then, _)] = requests
+        assert (name, then) == ("RunInstances", "DescribeInstances")
         assert sent["ClientToken"] == attempt().derived_id("server")
         assert sent["ImageId"].startswith("resolve:ssm:/aws/service/ami-amazon-linux-latest/")
         assert (sent["MinCount"], sent["MaxCount"]) == (1, 1)
@@ -155,7 +155,7 @@ class TestLaterAttempt:
     ) -> None:
         Ec2Provider().provision(SERVER, attempt(2))
 
-        assert [name for name, _ in requests] == ["DescribeInstances", "RunInstances"]
+        assert [name for name, _ in requests] == ["DescribeInstances", "RunInstances", "DescribeInstances"]
         assert requests[1][1]["ClientToken"] == attempt().derived_id("server")
 
     def test_does_not_adopt_anothers(self, client: EC2Client, attempt: Attempt) -> None:
@@ -207,6 +207,55 @@ def on_ec2(service: Api, monkeypatch: pytest.MonkeyPatch) -> Api:
     """The API, whose servers are EC2 instances."""
     monkeypatch.setenv("SERVER_PROVIDER", "ec2")
     return service
+
+
+class TestBooting:
+    """An instance that does not run at once."""
+
+    @pytest.fixture
+    def state(self, monkeypatch: pytest.MonkeyPatch) -> Mock:
+        """What EC2 says of every instance."""
+        state, find = Mock(return_value="pending"), Ec2Provider._find
+
+        def found(*args: Any) -> list[Any]:
+            return [{**instance, "State": {"Name": state()}} for instance in find(*args) if state() != "unseen"]
+
+        monkeypatch.setattr(Ec2Provider, "_find", found)
+        return state
+
+    @pytest.mark.parametrize("before", ["unseen", "pending"])
+    def test_is_waited_for_as_long_as_the_request_has_time(
+        self, on_ec2: Api, state: Mock, clock: SetClock, before: str
+    ) -> None:
+        state.return_value = before
+        clock.while_asleep = lambda: state.configure_mock(return_value="running") if len(clock.sleeps) == 2 else None
+
+        answer = on_ec2.post()
+
+        assert (answer.status, answer.json["status"]) == (201, "running")
+        assert clock.sleeps == [5_000, 5_000]
+
+    def test_is_waited_for_without_the_client_if_it_says_so(self, on_ec2: Api, state: Mock, clock: SetClock) -> None:
+        accepted = on_ec2.post(headers=[("Content-Type", "application/json"), ("Prefer", "respond-async")])
+        assert accepted.status == 202
+
+        assert on_ec2.recover() == {"taken_up": 1, "completed": 0}
+        shown = on_ec2.get(accepted.headers["location"][0].removeprefix("/dev"), resource="/v1/operations/{id}").json
+        assert (shown["state"], shown["steps"]) == ("waiting", {"running": "waiting", "server": "done"})
+        state.return_value = "running"
+        clock.advance(6)
+
+        assert on_ec2.recover() == {"taken_up": 1, "completed": 1}
+        assert on_ec2.post().json["status"] == "running"
+
+    def test_that_is_terminated_meanwhile_ends_the_operation(
+        self, on_ec2: Api, state: Mock, clock: SetClock, requests: list[tuple[str, dict[str, Any]]]
+    ) -> None:
+        clock.while_asleep = lambda: state.configure_mock(return_value="terminated")
+
+        assert on_ec2.post().problem == "server-terminated"
+
+        assert [name for name, _ in requests].count("RunInstances") == 1
 
 
 class TestUndoing:

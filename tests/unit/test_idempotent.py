@@ -295,6 +295,7 @@ class TestTimeLeft:
 
 class Thing(Body):
     name: str
+    of: Any = None
 
     SCHEMA: ClassVar[dict[str, Any]] = {
         "type": "object",

@@ -55,7 +55,7 @@ class TestSettings:
         ("settings", "complaint"),
         [
             ({"timeout": 4}, "timeout of 4 s leaves no attempt the 4 s that a step needs"),
-            ({"ttl": 30}, "a time to live of 30 s ends while the operation's lease"),
+            ({"ttl": 30, "unfinished_ttl": 20}, "an operation is kept for 30 s, and its lease runs for 30 s"),
             ({"key_format": "guid"}, "keys are of format any or uuid, not 'guid'"),
         ],
     )
@@ -63,7 +63,9 @@ class TestSettings:
         with pytest.raises(SettingsError, match=complaint):
             Settings(**settings)
 
-    @pytest.mark.parametrize("settings", [{"timeout": 5}, {"ttl": 31}])
+    @pytest.mark.parametrize(
+        "settings", [{"timeout": 5}, {"ttl": 31, "unfinished_ttl": 20}, {"ttl": 20, "unfinished_ttl": 31}]
+    )
     def test_on_the_edge_are_accepted(self, settings: dict[str, Any]) -> None:
         Settings(**settings)
 
@@ -72,14 +74,20 @@ class TestSettings:
         [
             (Policy(lease=4), "the route's lease of 4 s leaves no attempt the 4 s that a step needs"),
             (Policy(lease=29), "the route's lease of 29 s is longer than the function's timeout of 28 s"),
-            (Policy(ttl=30), "a time to live of 30 s ends while"),
+            (
+                Policy(respond_async="late"),
+                "a route that responds late by 202 must be recoverable, and have a principal",
+            ),
+            (Policy(respond_async="always", recoverable=True, anonymous=True), "responds always by 202 must be"),
         ],
     )
     def test_refuse_a_policy_that_contradicts_them(self, policy: Policy, complaint: str) -> None:
         with pytest.raises(SettingsError, match=complaint):
             Settings().check(policy)
 
-    @pytest.mark.parametrize("policy", [Policy(), Policy(lease=5), Policy(lease=28), Policy(ttl=31)])
+    @pytest.mark.parametrize(
+        "policy", [Policy(), Policy(lease=5), Policy(lease=28), Policy(respond_async="late", recoverable=True)]
+    )
     def test_accept_a_policy_that_fits(self, policy: Policy) -> None:
         Settings().check(policy)
 

@@ -12,6 +12,7 @@ import pytest
 
 import api
 from idempotency.record import PARKED_UNTIL
+from idempotency.store import Due
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.crashes import Killed
@@ -106,13 +107,6 @@ class TestAbandoned:
 
         assert campaigns.recover() == {"taken_up": 5, "completed": 4}
 
-    def test_waits_for_an_invocation_with_time(self, campaigns: Campaigns, abandon: Abandon, clock: SetClock) -> None:
-        abandon()
-        clock.advance(LEASE_SECONDS)
-
-        assert campaigns.recover(seconds=3.9) == NOTHING
-        assert campaigns.recover(seconds=4) == {"taken_up": 1, "completed": 1}
-
     @pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
     def test_is_finished_under_every_timeout_that_the_template_allows(
         self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch, limit: str
@@ -176,7 +170,7 @@ class TestIndexThatLags:
 
     @staticmethod
     def shows(monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
-        monkeypatch.setattr(api.idempotent.lifecycle.store, "due", lambda _: iter(ids))
+        monkeypatch.setattr(api.idempotent.lifecycle.store, "due", lambda now: (Due(id_, now) for id_ in ids))
 
 
 class TestPause:

@@ -5,8 +5,9 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+import rfc8785
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from idempotency.errors import Problem
@@ -17,6 +18,26 @@ JSON = ("Content-Type", "application/json")
 OCTETS = ("Content-Type", "application/octet-stream")
 
 
+_json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    # JSON names anything, but no lone surrogate is UTF-8.
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def as_one_number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
 def request(body: str | bytes | None = "{}", header: tuple[str, str] = JSON, **event: Any) -> Request:
     return Request.from_event(
         APIGatewayProxyEvent(proxy_event("POST", "/v1/things", headers=[header], body=body, **event))
@@ -25,6 +46,23 @@ def request(body: str | bytes | None = "{}", header: tuple[str, str] = JSON, **e
 
 def fingerprint(body: str | bytes | None = "{}", header: tuple[str, str] = JSON, **event: Any) -> str:
     return request(body, header, **event).fingerprint
+
+
+class TestCanonicalForm:
+    @given(_json)
+    @example({"": [0, -1, 2**53 - 1, True, None, '\x7f\x01/"\\'], "\\u0041": {}})
+    @example({"\ufb33": 1, "\U0001f600": 2})
+    @example([1e16, 1e-7, 0.1])
+    def test_is_that_of_rfc_8785(self, value: Any) -> None:
+        body = json.dumps(value)
+
+        assert request(body)._parsed.canonical == rfc8785.dumps(json.loads(body, parse_float=as_one_number))
+        assert json.loads(request(body).normal.body) == value
+
+    @pytest.mark.parametrize("number", ["9007199254740992", "-9007199254740993", "NaN", "-Infinity"])
+    def test_has_no_number_that_two_parsers_may_read_differently(self, number: str) -> None:
+        with pytest.raises(Problem, match="not valid JSON"):
+            _ = request(f'{{"n":{number}}}').fingerprint
 
 
 class TestPrincipal:

@@ -147,7 +147,9 @@ class TestEnforcement:
 
 
 def test_every_function_has_a_handler_that_is_known() -> None:
-    assert {"api.handler", "recovery.handler", "authorizer.handler"} <= roles.handlers().keys()
+    assert {"api.handler", "recovery.sweep", "recovery.worker", "authorizer.handler"} <= roles.handlers().keys()
     assert ("dynamodb:Query", "IdempotencyTable/index/recovery") in roles.rights("RecoveryFunction")
     assert ("dynamodb:Query", "IdempotencyTable/index/recovery") not in roles.rights("ApiFunction")
+    assert ("dynamodb:UpdateItem", "IdempotencyTable") not in roles.rights("RecoveryFunction")
     assert ("sqs:SendMessage", "RecoveryDeadLetters") not in roles.rights("RecoveryFunction")
+    assert ("sqs:ReceiveMessage", "RecoveryQueue") not in roles.rights("WorkerFunction")

@@ -138,8 +138,8 @@ def without(node: Any, keys: set[str]) -> Any:
 
 
 def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> None:
-    # Given the template, with CodeDeploy for two functions, alarms on metric math, images of no account, and conditions
-    # that the local cloud's IAM does not know
+    # Given the template, with CodeDeploy for two functions, alarms on metric math, images of no account, a number, and
+    # conditions that the local cloud's IAM does not know
     adapted = copy.deepcopy(_STACK)
 
     # When it is adapted
@@ -153,6 +153,9 @@ def test_adapting_the_template_to_the_local_cloud_leaves_all_else_as_it_is() -> 
         changed = adapted["Resources"][function]["Properties"]
         assert "DeploymentPreference" not in changed
         changed["DeploymentPreference"] = _RESOURCES[function]["Properties"]["DeploymentPreference"]
+    scaling = adapted["Resources"]["WorkerMessages"]["Properties"]["ScalingConfig"]
+    assert scaling == {"MaximumConcurrency": _STACK["Parameters"]["RecoveryConcurrency"]["Default"]}
+    scaling["MaximumConcurrency"] = {"Ref": "RecoveryConcurrency"}
     restored = json.loads(json.dumps(adapted).replace(":ec2:*:*:image/*", ":ec2:*::image/*"))
     conditions = {"aws:RequestedRegion", "ec2:InstanceType", "ec2:MetadataHttpTokens", "ec2:Owner"}
     assert {**restored["Resources"], **dropped} == without(_RESOURCES, conditions)

@@ -14,7 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from threading import Lock
@@ -41,6 +41,7 @@ _RESPONSES: dict[str, tuple[int, str | None]] = {
     # The guide says 504, and that another format than the documented one is a 502; access logs show 502 for both.
     "INTEGRATION_FAILURE": (502, "Internal server error"),
     "INTEGRATION_TIMEOUT": (504, "Endpoint request timed out"),
+    "INVALID_SIGNATURE": (403, None),
     "MISSING_AUTHENTICATION_TOKEN": (403, "Missing Authentication Token"),
     "REQUEST_TOO_LARGE": (413, "Request Too Long"),
     "THROTTLED": (429, "Too Many Requests"),
@@ -159,20 +160,26 @@ class Gateway:
         if not path.startswith(prefix):
             return Response(HTTPStatus.FORBIDDEN, [("Content-Type", JSON)], b'{"message":"Forbidden"}')
         path = path.removeprefix(prefix[:-1])
-        method, parameters = self._route(request.method, path)
+        if self._api.edge:  # "API endpoint types for REST APIs"
+            request = replace(request, headers=[(_capitalized(name), value) for name, value in request.headers])
+        method, parameters = self._route(request, path)
         allowed = self._authorize(method.authorizer, request, path) if method.authorizer else None
         self._throttle((method.resource, request.method))
         _validate(method, request)
         event = self._event(request, method, path, query, parameters, context["requestId"], allowed)
         return self._integrate(method, event, request)
 
-    def _route(self, verb: str, path: str) -> tuple[Method, Mapping[str, str]]:
+    def _route(self, request: Request, path: str) -> tuple[Method, Mapping[str, str]]:
         """The method that a path leads to, and its path parameters: the resource that says most of the path wins."""
         found = [
             (resource, method, parameters)
             for (resource, allowed), method in self._api.methods.items()
-            if allowed in {verb, "ANY"} and (parameters := _match(resource, path)) is not None
+            if allowed in {request.method, "ANY"} and (parameters := _match(resource, path)) is not None
         ]
+        if not found and (sent := request.header("Authorization")):
+            # Where nothing says how a request is authorized, its header is read as a signature.
+            problem = "not a valid key=value pair (missing equal-sign) in Authorization header"
+            raise _Refused("INVALID_SIGNATURE", f"'{sent}' {problem}: '{sent}'.")
         if not found:
             raise _Refused("MISSING_AUTHENTICATION_TOKEN")
         _, method, parameters = min(found, key=lambda each: [_vagueness(part) for part in each[0].split("/")])
@@ -330,6 +337,10 @@ def _allows(policy: Mapping[str, Any], arn: str) -> bool:
         and any(fnmatchcase(arn, resource) for resource in _list(statement["Resource"]))
     }
     return effects == {"Allow"}
+
+
+def _capitalized(name: str) -> str:
+    return "-".join(word.capitalize() for word in name.split("-"))
 
 
 def _list(one_or_more: Any) -> list[Any]:

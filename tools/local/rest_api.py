@@ -65,6 +65,7 @@ class Api:
         methods: its methods, by path of the resource and HTTP method; ``ANY`` for all.
         responses: its gateway responses, by type.
         binary_media_types: its binary media types.
+        edge: whether requests come through CloudFront, which writes names of headers with capitals.
         rate: how many requests a second each method takes in the long run; None for any number.
         burst: how many it takes at once.
     """
@@ -76,6 +77,7 @@ class Api:
     methods: Mapping[tuple[str, str], Method]
     responses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     binary_media_types: Sequence[str] = ()
+    edge: bool = False
     rate: float | None = None
     burst: float = 0
 
@@ -99,6 +101,7 @@ class Api:
             dict(_methods(body)),
             body.get("x-amazon-apigateway-gateway-responses", {}),
             body.get("x-amazon-apigateway-binary-media-types", []),
+            stack.resolve(properties.get("EndpointConfiguration", {})).get("Types") == ["EDGE"],
             None if rate is None else float(rate),
             float(settings.get("ThrottlingBurstLimit", 0)),
         )
@@ -149,7 +152,9 @@ def _validation(
     validators = body.get("x-amazon-apigateway-request-validators", {})
     validator = validators.get(operation.get("x-amazon-apigateway-request-validator"), {})
     parameters = operation.get("parameters", []) if validator else []
-    headers = [each["name"] for each in parameters if each["in"] == "header" and each.get("required")]
+    headers = [
+        each["name"] for each in parameters if each["in"] == "header" and str(each.get("required")).lower() == "true"
+    ]
     models = [each["schema"] for each in parameters if each["in"] == "body"]
     media_types = operation.get("consumes", [JSON])
     definitions = {"definitions": body.get("definitions", {})}

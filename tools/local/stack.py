@@ -19,7 +19,7 @@ from typing import Any, Never
 
 import yaml
 
-from tools import tokens
+from tools import contract, tokens
 from tools.errors import ToolError, run
 from tools.local import cloud as local_cloud
 from tools.local import deployed, gateway_server, neighbours, template
@@ -49,7 +49,8 @@ class Stack:
         resources_table: name of the table of business rows.
         tokens_table: name of the table of tokens.
         function_name: the API's function.
-        recovery_function_name: the function that finishes what was abandoned.
+        recovery_function_name: the sweep: the function that finds what was abandoned.
+        worker_function_name: the function that carries operations on.
         myfunnel_url: where MyFunnelAPI is, or its stand-in.
         dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
@@ -65,6 +66,7 @@ class Stack:
     tokens_table: str
     function_name: str
     recovery_function_name: str
+    worker_function_name: str
     myfunnel_url: str
     dns_zone_id: str
     cloud_pid: int
@@ -189,6 +191,7 @@ def _describe(cloud: Cloud, url: str) -> Stack:
         tokens_table=outputs["TokensTable"],
         function_name=outputs["FunctionName"],
         recovery_function_name=outputs["RecoveryFunctionName"],
+        worker_function_name=outputs["WorkerFunctionName"],
         myfunnel_url=found.references["MyFunnelApiUrl"],
         dns_zone_id=found.references["DnsZoneId"],
         cloud_pid=cloud.pid,
@@ -213,7 +216,12 @@ def _sam(arguments: Sequence[str], environment: Mapping[str, str] | None) -> Non
 
 
 def up(port: int) -> None:
-    """Start the local stack and leave it running; one that is already running is replaced."""
+    """Start the local stack and leave it running; one that is already running is replaced.
+
+    Raises:
+        ToolError: if src/ cannot be imported, or the stack cannot be started.
+    """
+    contract.bodies()  # a module that cannot be imported is told now, not by the first request
     _DESCRIPTION.unlink(missing_ok=True)
     try:
         stack = _start(HOME, port, {})

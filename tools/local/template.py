@@ -43,6 +43,7 @@ def adapt(template: dict[str, Any]) -> None:
 
     - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
+    - It takes a parameter's number for text, which it compares with the number of workers: here it has the default.
     - Its IAM knows neither region, type, owner nor metadata options of a request to EC2: no condition on them holds.
     """
     for name, resource in list(template["Resources"].items()):
@@ -50,6 +51,9 @@ def adapt(template: dict[str, Any]) -> None:
             del template["Resources"][name]
         elif resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"].pop("DeploymentPreference", None)
+        elif resource["Type"] == "AWS::Lambda::EventSourceMapping":
+            scaling = resource["Properties"]["ScalingConfig"]
+            scaling["MaximumConcurrency"] = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]["Default"]
     template["Resources"] = _without(template["Resources"], _UNKNOWN_TO_IAM)
     template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
 

@@ -1,4 +1,4 @@
-"""Recovery, run on demand."""
+"""The sweep of recovery, run on demand."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tools.errors import ToolError
 _ALIAS = "live"
 
 
-def recover(lambda_client: Any, function_name: str) -> dict[str, int]:
-    """Run the recovery function once, without waiting for its schedule.
+def recover(lambda_client: Any, function_name: str) -> int:
+    """Send everything that is due to the workers, without waiting for the schedule.
 
     Args:
         lambda_client: a client of Lambda.
-        function_name: the function.
+        function_name: the sweep's function.
 
     Returns:
-        How many operations were taken up, and how many of them completed.
+        How many operations were sent.
 
     Raises:
         ToolError: if the function failed.
@@ -27,4 +27,4 @@ def recover(lambda_client: Any, function_name: str) -> dict[str, int]:
     result: dict[str, Any] = json.loads(reply["Payload"].read())
     if "FunctionError" in reply:
         raise ToolError(f"recovery failed: {result.get('errorMessage', result)}")
-    return result
+    return int(result["sent"])

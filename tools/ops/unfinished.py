@@ -2,7 +2,7 @@
 
     python -m tools.ops.unfinished list [--env ENV]
     python -m tools.ops.unfinished recover [--env ENV]
-    python -m tools.ops.unfinished retry ID [--env ENV]
+    python -m tools.ops.unfinished retry ID|all [--env ENV]
 
 Without --env, on the local stack. `src` must be on PYTHONPATH.
 """
@@ -10,12 +10,16 @@ Without --env, on the local stack. `src` must be on PYTHONPATH.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
 from idempotency.clock import Clock
+from idempotency.policy import Settings
+from idempotency.queue import Queue
 from idempotency.record import PARKED_UNTIL, Record, Status
 from idempotency.request import Request
 from idempotency.store import Store
@@ -25,20 +29,24 @@ from tools.ops.environments import Environment
 from tools.ops.recovery import recover
 
 _SHOWN_DIGITS = 12
+# A message that is lost is sent again.
+_SECONDS_BETWEEN_SWEEPS = 20
+_PATIENCE_SECONDS = 60
 _clock = Clock()
 
 
 def unfinished(store: Store) -> Iterator[Record]:
     """Every recoverable operation that has not completed, oldest first."""
-    found = (store.get(id_) for id_ in store.due(PARKED_UNTIL + 1))
+    found = (store.get(due.id) for due in store.due(PARKED_UNTIL + 1))
     yield from sorted((record for record in found if record and not record.completed), key=lambda r: r.created_at)
 
 
-def retry(store: Store, prefix: str) -> Record:
-    """Make an operation due for recovery now, whether it is parked or only waits for its next attempt.
+def retry(store: Store, queue: Queue, prefix: str) -> Record:
+    """Have an operation carried on now, whether it is parked or only waits for its next attempt.
 
     Args:
         store: the records.
+        queue: the queue of recovery.
         prefix: the first digits of its record's id, enough to tell it from the others.
 
     Raises:
@@ -47,9 +55,52 @@ def retry(store: Store, prefix: str) -> Record:
     records = [record for record in unfinished(store) if record.id.startswith(prefix)]
     if len(records) != 1:
         raise ToolError(f"{len(records) or 'no'} unfinished operations have an id that begins with {prefix}")
-    if not store.unpark(records[0].id, _clock.now()):
+    if not _carry_on(store, queue, records[0]):
         raise ToolError(f"{prefix} is running, or already due: make recover")
     return records[0]
+
+
+def retry_all(store: Store, queue: Queue) -> int:
+    """Have every parked operation carried on now; returns how many."""
+    return sum(_carry_on(store, queue, record) for record in unfinished(store) if record.parked)
+
+
+def _carry_on(store: Store, queue: Queue, record: Record) -> bool:
+    # Due by the clock of any worker.
+    carried_on = store.unpark(record.id, _clock.now() - Settings().clock_skew * 1000)
+    if carried_on:
+        queue.send(record.id)
+    return carried_on
+
+
+def drain(store: Store, sweep: Callable[[], int], told: Callable[[int], None]) -> int:
+    """Send everything that is due to the workers, and wait until they have taken all of it up.
+
+    Args:
+        store: the records.
+        sweep: runs the sweep, and returns how many operations it sent.
+        told: called each second with how many are left.
+
+    Returns:
+        How many operations were due.
+
+    Raises:
+        ToolError: if the workers take nothing up.
+    """
+    was_due = {due.id: due.lease_until for due in store.due(_clock.now())}
+    left, patience = len(was_due), _PATIENCE_SECONDS
+    while left:
+        sweep()
+        for _ in range(_SECONDS_BETWEEN_SWEEPS):
+            told(left)
+            time.sleep(1)
+            before, left = left, sum(was_due.get(due.id) == due.lease_until for due in store.due(_clock.now()))
+            patience = patience - 1 if left == before else _PATIENCE_SECONDS
+            if not left:
+                break
+        if patience <= 0:
+            raise ToolError(f"{left} are due, and no worker takes them up: see the alarm WorkerThrottled, and its log")
+    return len(was_due)
 
 
 def _show(console: Console, records: list[Record]) -> None:
@@ -72,10 +123,19 @@ def _show(console: Console, records: list[Record]) -> None:
 
 
 def _state(record: Record, now: int) -> str:
-    if record.lease_until >= PARKED_UNTIL:
+    waits = [
+        f"waits for {name} since {_duration(now - begun)}"
+        for name, begun in record.waits.items()
+        if name not in record.steps
+    ]
+    return ", ".join([_when(record, now), *waits])
+
+
+def _when(record: Record, now: int) -> str:
+    if record.parked:
         return "[red]parked[/]"
     if record.lease_until < now:
-        return "due"
+        return f"due since {_duration(now - record.lease_until)}"
     left = _duration(record.lease_until - now)
     return f"due in {left}" if record.status is Status.RELEASED else f"running, lease ends in {left}"
 
@@ -95,27 +155,30 @@ def _store(environment: Environment) -> Store:
 def main() -> None:
     parser = argparse.ArgumentParser(description="List, retry and recover operations that are not finished.")
     parser.add_argument("action", choices=["list", "recover", "retry"])
-    parser.add_argument("id", nargs="?", default="", help="the first digits of the operation's id (retry)")
+    parser.add_argument("id", nargs="?", default="", help="the first digits of the operation's id, or all (retry)")
     parser.add_argument("--env", help="environment in samconfig.toml (default: the local stack)")
     arguments = parser.parse_args()
     if arguments.action == "retry" and not arguments.id:
         raise ToolError("which operation? For example: make retry ID=1f0c; make unfinished lists them")
     environment = environments.find(arguments.env)
+    store, queue = _store(environment), Queue(environment.client("sqs"), environment.outputs["RecoveryQueueUrl"])
     console = Console(highlight=False)
     match arguments.action:
         case "list":
-            if records := list(unfinished(_store(environment))):
+            if records := list(unfinished(store)):
                 _show(console, records)
             else:
                 console.print("every operation is finished")
         case "recover":
-            done = recover(environment.client("lambda"), environment.outputs["RecoveryFunctionName"])
-            console.print(f"{done['taken_up']} taken up, {done['completed']} completed")
+            sweep = partial(recover, environment.client("lambda"), environment.outputs["RecoveryFunctionName"])
+            with console.status("") as status:
+                number = drain(store, sweep, lambda left: status.update(f"{left} left"))
+            console.print(f"{number} were due, and are taken up" if number else "nothing is due")
+        case "retry" if arguments.id == "all":
+            console.print(f"{retry_all(store, queue)} parked operations are carried on")
         case "retry":
-            record = retry(_store(environment), arguments.id)
-            console.print(
-                f"{record.id[:_SHOWN_DIGITS]} is due: recovery takes it up within a minute; or run make recover"
-            )
+            record = retry(store, queue, arguments.id)
+            console.print(f"{record.id[:_SHOWN_DIGITS]} is carried on now")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ _DOCUMENT = ROOT / "openapi.yaml"
 _EVENTS = ("Resources", "ApiFunction", "Properties", "Events")
 _POLICY = ("Resources", "OperationPolicy", "Properties", "PolicyDocument")
 _ANCHOR = "idempotency-key"
-_KEY_REQUIRED = f"&{_ANCHOR}\n      - method.request.header.Idempotency-Key:\n          Required: true"
+_KEY_REQUIRED = (
+    f"&{_ANCHOR}\n      - method.request.header.Idempotency-Key:\n          Required: !If [IsEdge, true, false]"
+)
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 # What the code that is made calls other things.

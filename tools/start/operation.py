@@ -334,7 +334,6 @@ _TESTS = '''\
     import pytest
 
     import api
-    import recovery
     from idempotency import Rejected
     from idempotency.testing import Story, crash_everywhere
     from provisioning import $plural
@@ -385,7 +384,7 @@ _TESTS = '''\
 
         return crash_everywhere(
             post=lambda: api.handler(EVENT, Context()),
-            recover=lambda: recovery.handler({}, Context()),
+            recover=service.recover,
             client=api.dynamodb,
             begin=begin,
             clock=clock,

@@ -1,9 +1,9 @@
-"""idemkit: its ASGI middleware, on its DynamoDB backend.
+"""idemkit: its ASGI middleware, on its DynamoDB backend, behind Mangum, which makes ASGI of the gateway's events.
 
 Configured as its README shows for production: a scope, a key required, the table made beforehand; the lease and the
 wait are its defaults, unless a scenario shortens them for every library.
 
-Source: idemkit, README and docs/configuration.md.
+Source: idemkit, README and docs/configuration.md; Mangum, README.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from importlib.metadata import version
 from typing import Any
 
 from idemkit import DynamoBackend, HttpConfig, IdempotencyMiddleware
+from mangum import Mangum
 
 from proof.peers.libraries.contract import (
     CREDENTIALS,
-    ROUTE,
-    SDK,
     Library,
     Plain,
     Request,
@@ -28,9 +27,11 @@ from proof.peers.libraries.contract import (
     Work,
     Worker,
 )
+from proof.peers.libraries.rest import Context
 
-# It warns about the short leases that the scenarios need.
-logging.getLogger("idemkit").setLevel(logging.CRITICAL)
+# The one warns about the short leases that the scenarios need, the other logs each exception that it answers with 500.
+for name in ("idemkit", "mangum.http"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Idemkit(Worker):
@@ -41,7 +42,7 @@ class Idemkit(Worker):
         self._client = site.client()
         self._loop = asyncio.new_event_loop()
         self._backend = DynamoBackend(
-            table=site.records, endpoint_url=site.endpoint, create_table=False, config=SDK, **CREDENTIALS
+            table=site.records, endpoint_url=site.endpoint, create_table=False, config=site.sdk, **CREDENTIALS
         )
         self._application = IdempotencyMiddleware(
             self._work,
@@ -55,43 +56,36 @@ class Idemkit(Worker):
                 use_local_cache=settings.cache,
             ),
         )
+        self._death: BaseException | None = None
+        self._handle = Mangum(self._application, lifespan="off")
         # The client is made at the first request, but the meter needs it before that.
         table = self._loop.run_until_complete(self._backend._ensure_table())
         self.emitters = [self._client.meta.events, table.meta.client.meta.events]
 
     def post(self, request: Request, work: Work) -> Response:
-        headers = {**request.headers, "X-Principal": request.principal}
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": ROUTE,
-            "query_string": b"",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            "work": work,
-            "attempt": Plain(request, self._client, self._site.rows),
-        }
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": request.body.encode(), "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        try:
-            self._loop.run_until_complete(self._application(scope, receive, send))
-        except Exception:  # noqa: BLE001 - as Lambda does
-            return Response(502, "")
-        headers = {name.decode().lower(): value.decode() for name, value in sent[0].get("headers", [])}
-        return Response(sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]), headers)
+        event = request.event()
+        event["multiValueHeaders"]["X-Principal"] = [request.principal]
+        self._task, self._death = (work, Plain(request, self._client, self._site.rows)), None
+        asyncio.set_event_loop(self._loop)
+        reply = self._handle(event, Context(28))
+        if self._death:
+            raise self._death  # Mangum has made a 500 of it, but nothing survives the death of its process
+        single = {name: [value] for name, value in reply["headers"].items()}
+        return Response.of({**reply, "multiValueHeaders": {**single, **reply["multiValueHeaders"]}})
 
     def close(self) -> None:
         self._loop.run_until_complete(self._backend.aclose())
         self._loop.close()
 
-    @staticmethod
-    async def _work(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ARG004
-        answer: Response = scope["work"](scope["attempt"])
+    async def _work(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        work, attempt = self._task
+        try:
+            answer = work(attempt)
+        except Exception:
+            raise
+        except BaseException as death:
+            self._death = death
+            raise
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content[1]})

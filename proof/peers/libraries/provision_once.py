@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from io import StringIO
 from typing import Any, TypeVar, cast
 
@@ -56,7 +57,7 @@ class ProvisionOnce(Worker):
     """A route with the decorator `Idempotent`."""
 
     def __init__(self, site: Site, settings: Settings) -> None:
-        client = site.client(parameter_validation=False, user_agent="provision-once")  # as api.py has it
+        client = replace(site, tuned=True).client()
         self.emitters = [client.meta.events]
         self._site = site
         self._metrics = cast("Metrics", EphemeralMetrics(namespace="Bench", service="bench"))
@@ -66,7 +67,11 @@ class ProvisionOnce(Worker):
         cache_bytes = _CACHE_BYTES if settings.cache else 0
         stack = Stack(cache_bytes=cache_bytes, clock_skew=0, time_for_a_step=0, timeout=settings.lease)
         policy = Policy(
-            ttl=settings.ttl, lease=settings.lease, wait_by_default=settings.wait, recoverable=settings.recoverable
+            ttl=settings.ttl,
+            lease=settings.lease,
+            wait_by_default=settings.wait,
+            recoverable=settings.recoverable,
+            atomic=settings.atomic,
         )
         self._app = APIGatewayRestResolver()
         self._idempotent = Idempotent(self._app, telemetry, lambda: Lifecycle(store, telemetry, stack, clock))
@@ -77,8 +82,9 @@ class ProvisionOnce(Worker):
 
     def recover(self, work: Work) -> None:
         self._work = work
-        for id_ in self._idempotent.lifecycle.due():
-            self._idempotent.resume(id_, Context(28))
+        lifecycle = self._idempotent.lifecycle
+        for due in list(lifecycle.store.due(lifecycle.clock.now())):
+            self._idempotent.resume(due.id, Context(28))
 
     def _resolve(self, event: dict[str, Any], work: Work) -> dict[str, Any]:
         self._work = work

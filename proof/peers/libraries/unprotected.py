@@ -1,0 +1,23 @@
+"""No idempotency at all: what is left of a request if nothing protects it, which no library can go below."""
+
+from __future__ import annotations
+
+from proof.peers.libraries.contract import Library, Plain, Request, Response, Settings, Site, Work, Worker
+from proof.peers.libraries.rest import Context, application
+
+
+class Unprotected(Worker):
+    """The route, and nothing around it."""
+
+    def __init__(self, site: Site, settings: Settings) -> None:
+        self._site = site
+        self._client = site.client()
+        self._app = application()
+        self.emitters = [self._client.meta.events]
+
+    def post(self, request: Request, work: Work) -> Response:
+        self._app.context.update(work=work, attempt=Plain(request, self._client, self._site.rows))
+        return Response.of(self._app.resolve(request.event(), Context(28)))
+
+
+LIBRARY = Library("No idempotency", "", Unprotected)
