@@ -87,6 +87,11 @@ audit: ## Check what is deployed and what deploys it: cfn-lint, checkov, zizmor,
 	$(SETUP) dev audit
 	$(RUN) tools.ops.audit
 
+.PHONY: costs
+costs: ## Write what the stack costs into docs/runbook.md, from tools/prices.json
+	$(SETUP) dev
+	$(RUN) tools.ops.costs
+
 .PHONY: contract
 contract: ## Write the request bodies of src/ into template.yaml and openapi.yaml
 	$(SETUP) dev
