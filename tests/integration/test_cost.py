@@ -246,9 +246,10 @@ def _recovered(bench: Bench) -> Cost:
 
 
 def _surplus_message(bench: Bench) -> Cost:
-    _recovered(bench)
-    [record] = [each for each in bench.api.records if "status" in each]
-    return bench.cost(lambda: recovery.worker(messages.event(record["id"]), Context()))
+    _accepted(bench)
+    [(_, id_)] = bench.api.messages.waiting
+    work(bench.api.messages)
+    return bench.cost(lambda: recovery.worker(messages.event(id_), Context()))
 
 
 def _status(bench: Bench) -> Cost:

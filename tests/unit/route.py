@@ -103,9 +103,9 @@ class Route:
         return Answer.of(self.idempotent.resolve(event, Context(seconds)))
 
     def recover(self) -> list[Outcome | None]:
-        """Find what is due, and carry it on; how each attempt ended."""
+        """Find what is due, and carry it on; how each attempt ended that there was."""
         self.lifecycle.sweep(self.lifecycle.clock.now() + 28_000)
-        return self.work()
+        return [outcome for outcome in self.work() if outcome is not None]
 
     def work(self, seconds: float = 28) -> list[Outcome | None]:
         """Carry on what the queue delivers by now; how each attempt ended."""

@@ -92,7 +92,7 @@ def watched_by_the_dashboard() -> Iterator[tuple[str, str, Dimensions]]:
             texts = [part for part in metric if isinstance(part, str)]
             if texts:
                 namespace, name, *pairs = texts
-                values = [re.sub(r"\$\{(\w+(::\w+)?)(\.\w+)?\}", r"\1", value) for value in pairs[1::2]]
+                values = [value.removeprefix("${").removesuffix("}").partition(".")[0] for value in pairs[1::2]]
                 yield namespace, name, dict(zip(pairs[::2], values, strict=True))
 
 
@@ -134,7 +134,8 @@ class TestWhatIsWatched:
             for outcome in Outcome:
                 telemetry.emit(outcome, milliseconds=1 if outcome is Outcome.WAITED else None)
             telemetry.failed("7")
-            telemetry.backlog(1)
+            telemetry.backlog(1_000)
+            telemetry.backlog(0)
             api.metrics.flush_metrics()
 
             # Then the metric is among them

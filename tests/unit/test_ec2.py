@@ -113,7 +113,9 @@ class TestFirstAttempt:
         self, attempt: Attempt, template: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         region = Mock()
-        region.run_instances.return_value = {"Instances": [{"InstanceId": "i-1", "State": {"Name": "pending"}}]}
+        running = {"Instances": [{"InstanceId": "i-1", "State": {"Name": "running"}}]}
+        region.run_instances.return_value = running
+        region.describe_instances.return_value = {"Reservations": [running]}
         monkeypatch.setattr(ec2, "_client", lambda _: region)
         monkeypatch.setenv("SERVER_PROVIDER", "ec2")
         monkeypatch.setenv("EC2_LAUNCH_TEMPLATE", template)

@@ -38,11 +38,16 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     return template
 
 
+_RIGHTS = {":ec2:*::image/*": ":ec2:*:*:image/*", "sqs:SendMessage": "sqs:SendMessage*"}
+"""What a right is called in the template, and what gives the same to MiniStack."""
+
+
 def adapt(template: dict[str, Any]) -> None:
     """Change what MiniStack does not take as AWS does.
 
     - It refuses CodeDeploy's types, even under a false condition, and alarms on metric math.
     - Its images have an account, and EC2 launches them with the rights to the image alone.
+    - It wants a right of its own for sending messages in batches.
     - It takes a parameter's number for text, which it compares with the number of workers: here it has the default.
     - Its IAM knows neither region, type, owner nor metadata options of a request to EC2: no condition on them holds.
     """
@@ -55,7 +60,8 @@ def adapt(template: dict[str, Any]) -> None:
             scaling = resource["Properties"]["ScalingConfig"]
             scaling["MaximumConcurrency"] = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]["Default"]
     template["Resources"] = _without(template["Resources"], _UNKNOWN_TO_IAM)
-    template["Resources"] = _replaced(template["Resources"], ":ec2:*::image/*", ":ec2:*:*:image/*")
+    for here, there in _RIGHTS.items():
+        template["Resources"] = _replaced(template["Resources"], here, there)
 
 
 def _without(node: Any, keys: frozenset[str]) -> Any:
