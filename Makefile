@@ -49,7 +49,7 @@ down: ## Stop the local stack
 
 .PHONY: setup
 setup: ## Create every environment (the other targets create those that they need)
-	$(SETUP) dev sam cloud peers
+	$(SETUP) dev sam cloud audit peers
 
 .PHONY: new-operation
 new-operation: ## Write an operation of your own: make new-operation NAME=feeds STEPS=2
@@ -89,6 +89,16 @@ lint: ## Check style, types, imports, spelling and the template
 	@PYTHONPATH=src .venv/bin/lint-imports
 	$(RUN) tools.wiring
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
+
+.PHONY: audit
+audit: ## Check what is deployed and what deploys it: cfn-lint, checkov, zizmor, actionlint, pip-audit
+	$(SETUP) dev audit
+	$(RUN) tools.ops.audit
+
+.PHONY: costs
+costs: ## Write what the stack costs into docs/runbook.md, from tools/prices.json
+	$(SETUP) dev
+	$(RUN) tools.ops.costs
 
 .PHONY: contract
 contract: ## Write the request bodies of src/ into template.yaml and openapi.yaml
