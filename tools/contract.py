@@ -50,6 +50,7 @@ _ALWAYS = {
     "4XX": "RefusedByGateway",
 }
 _WITH_A_KEY = {
+    "202": "Accepted",
     "400": "BadRequest",
     "409": "InProgress",
     "413": "BodyTooLarge",
