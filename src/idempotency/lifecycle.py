@@ -418,11 +418,10 @@ class Lifecycle:
 
     def _send(self, record: Record, pause: int = 0) -> None:
         """Have an operation carried on by the queue; where that is not possible, the sweep finds it."""
-        if self._queue is None or record.request is None or pause >= LONGEST_DELAY:
+        if self._queue is None or record.request is None or pause > LONGEST_DELAY:
             return
         try:
-            # A second later than it is due: to a clock that is behind, it would not be due yet.
-            self._queue.send(record.id, pause and pause + 1)
+            self._queue.send(record.id, pause)
         except Exception as error:  # noqa: BLE001 - nothing is lost: the sweep comes
             self._telemetry.error(error)
 
