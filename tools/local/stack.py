@@ -138,6 +138,7 @@ def running(
     parameters: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     variant: Callable[[Path], Path] = lambda built: built,
+    cloud_port: int = 0,
 ) -> Iterator[Stack]:
     """A freshly built and deployed stack, on a cloud of its own, for the length of a `with` block.
 
@@ -147,9 +148,10 @@ def running(
         parameters: template parameters, besides those of the environment `local`.
         environment: variables for the cloud, which its functions inherit.
         variant: turns what was built into what is deployed instead.
+        cloud_port: where the cloud listens; 0 for a free port.
     """
     try:
-        yield _start(home, port, parameters or {}, environment, variant)
+        yield _start(home, port, parameters or {}, environment, variant, cloud_port)
     finally:
         _stop(home)
 
@@ -160,10 +162,11 @@ def _start(
     parameters: Mapping[str, str],
     environment: Mapping[str, str] | None = None,
     variant: Callable[[Path], Path] = lambda built: built,
+    cloud_port: int = 0,
 ) -> Stack:
     with task("start the local cloud"):
         _stop(home)
-        cloud = local_cloud.start(home, environment=environment)
+        cloud = local_cloud.start(home, port=cloud_port, environment=environment)
         outside = neighbours.set_up(cloud, home)
     with task("build (sam build)"):
         built = variant(build())
