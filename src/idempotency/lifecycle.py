@@ -8,7 +8,7 @@ no record ──claim──► PROCESSING ──complete──► COMPLETED ─�
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -109,7 +109,9 @@ class Lifecycle:
         )
 
     @classmethod
-    def from_environment(cls, dynamodb: "DynamoDBClient", telemetry: Telemetry, sqs: "SQSClient | None" = None) -> Self:
+    def from_environment(
+        cls, dynamodb: "DynamoDBClient", telemetry: Telemetry, sqs: Callable[[], "SQSClient"] | None = None
+    ) -> Self:
         """Make the lifecycle of a Lambda function: its table, its queue, and what the template's parameters set.
 
         Raises:

@@ -19,6 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from idempotency.clock import Clock
 from idempotency.errors import Fenced, NotStorable, Rejected, RowTaken, Unavailable
+from idempotency.policy import SettingsError
 from idempotency.record import Record, Status
 from idempotency.response import Row, StoredResponse
 
@@ -57,6 +58,7 @@ _DIGITS = 38
 _INTEGERS = 10**_DIGITS
 _SMALLEST = Decimal("1E-130")
 _LARGEST = Decimal("1E+126")
+_WRONG_KEY = re.compile("does not match the schema|[Mm]issing the key|mismatch for key")
 # Bytes of a partition key.
 _KEY_LIMIT = 2_048
 
@@ -122,7 +124,7 @@ class _Table:
             except ClientError as error:
                 pause = next(pauses, None) if _conflicts(error) else None
                 if pause is None:
-                    raise _translate(error) from error
+                    raise _misfit(self.table, error) or _translate(error) from error
                 self._clock.sleep(pause)
             except (BotoCoreError, ResponseParserError) as error:
                 raise Unavailable("DynamoDB cannot be reached.") from error
@@ -540,6 +542,17 @@ class _TransactionCanceled(Exception):
     def __init__(self, reasons: Sequence[Any]) -> None:
         super().__init__(", ".join(reason.get("Code", "None") for reason in reasons))
         self.reasons = reasons
+
+
+def _misfit(table: str, error: ClientError) -> SettingsError | None:
+    """Say what is wrong with a table that is not there, or is no table for this; None if it is something else."""
+    reasons = [reason.get("Message", "") for reason in error.response.get("CancellationReasons", [])]
+    said = "; ".join([error.response["Error"].get("Message", ""), *reasons])
+    if error.response["Error"]["Code"] == "ResourceNotFoundException":
+        return SettingsError(f"there is no table {table!r} in this account and region ({said})")
+    if _WRONG_KEY.search(said):
+        return SettingsError(f"the table {table!r} must have the partition key id (S), and no sort key ({said})")
+    return None
 
 
 def _translate(error: ClientError) -> Exception:

