@@ -4,13 +4,15 @@ SHELL := /bin/sh
 PYTHON3 ?= python3
 SETUP := @$(PYTHON3) tools/setup.py
 RUN := @.venv/bin/python -m
+# Tests that need what a machine lacks are skipped, which is said first; `make check` wants them all.
+WITHOUT_DYNAMODB := echo "the tests that need it are skipped" >&2
 PARALLEL := -n 2 --dist loadgroup
 SAM := .local/sam/bin/sam
 UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS KEY
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -30,8 +32,13 @@ demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a cra
 	$(SETUP) dev sam cloud
 	$(RUN) tools.demo
 
+.PHONY: dev
+dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
+	$(SETUP) dev sam cloud
+	@PYTHONPATH=src .venv/bin/python -m tools.local.dev --port $(or $(PORT),0)
+
 .PHONY: up
-up: ## Start the local stack and leave it running: make up [PORT=8000]
+up: ## Start the local stack and leave it running, or bring it up to date: make up [PORT=8000]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.local.stack up --port $(or $(PORT),0)
 
@@ -59,6 +66,7 @@ rename: ## Give the project a name of its own: make rename NAME=orders-api
 .PHONY: test
 test: ## Run all tests
 	$(SETUP) dev sam cloud
+	@.venv/bin/python -m tools.local.dynamodb_local --check || $(WITHOUT_DYNAMODB)
 	$(RUN) pytest $(PARALLEL)
 
 .PHONY: test-unit
@@ -104,6 +112,7 @@ format: ## Format the code, and fix what ruff can fix
 	@.venv/bin/ruff format .
 
 .PHONY: check
+check: WITHOUT_DYNAMODB := exit 2
 check: test lint ## Run all tests, then lint
 
 ##@ Operate
@@ -137,6 +146,11 @@ revoke: ## Revoke a bearer token: make revoke TOKEN=… [ENV=prod]
 unfinished: ## List the operations that are not finished: make unfinished [ENV=prod]
 	$(SETUP) dev
 	$(UNFINISHED) list --env "$(ENV)"
+
+.PHONY: record
+record: ## Show the record of a key: make record KEY=… [PRINCIPAL=alice] [ENV=prod]
+	$(SETUP) dev
+	@PYTHONPATH=src .venv/bin/python -m tools.ops.record --env "$(ENV)" --principal "$(PRINCIPAL)" -- "$(KEY)"
 
 .PHONY: retry
 retry: ## Let recovery try a parked operation again: make retry ID=… [ENV=prod]; ID=all for all

@@ -16,8 +16,12 @@ class ToolError(Exception):
 
 
 def run(command: Callable[[], int | None]) -> Never:
-    """Run a command's main function, and exit with its code; 130 after Ctrl-C, 2 after an error."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Run a command's main function, and exit with its code; 130 after Ctrl-C, 2 after an error.
+
+    A signal that ends the command, such as that its terminal has gone, is an exit too, so that nothing is left behind.
+    """
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         sys.exit(command() or 0)
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
 ENVIRONMENTS = {"dev": ROOT / ".venv", **{group: LOCAL / group for group in ("sam", "cloud", "audit", "peers")}}
+# What pip and uv say then.
+_UNREACHABLE = re.compile("NewConnectionError|name resolution|dns error|tcp connect error|error sending request")
 _UV = LOCAL / "uv" / "bin" / "uv"
 
 
@@ -77,6 +80,8 @@ def _run(command: list[str], env: dict[str, str] | None = None) -> None:
     try:
         _output(command, env)
     except subprocess.CalledProcessError as failed:
+        if _UNREACHABLE.search(failed.stdout):
+            raise SetupFailed("the package index cannot be reached: is there a network?") from None
         print(failed.stdout, file=sys.stderr)
         raise SetupFailed(f"{' '.join(command[:4])} … failed (exit {failed.returncode})") from None
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tools import setup
 from tools.setup import ROOT
 
-_SHELL = dict.fromkeys(("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB"), "from-the-shell")
+_SHELL = dict.fromkeys(
+    ("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB", "KEY"), "from-the-shell"
+)
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -21,7 +27,21 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "target", ["up", "deploy", "token", "revoke", "unfinished", "retry", "recover", "logs", "sam-local", "smoke"]
+    "target",
+    [
+        "up",
+        "deploy",
+        "token",
+        "revoke",
+        "unfinished",
+        "retry",
+        "recover",
+        "logs",
+        "sam-local",
+        "smoke",
+        "record",
+        "dev",
+    ],
 )
 @pytest.mark.parametrize("option", ["-n", "-en"], ids=["", "even where the environment overrides"])
 def test_a_variable_of_the_shell_is_ignored(target: str, option: str) -> None:
@@ -41,6 +61,7 @@ def test_a_variable_of_the_command_line_is_used() -> None:
     [
         ("token", "for which principal? For example: make token PRINCIPAL=alice"),
         ("revoke", "which token? For example: make revoke TOKEN=…"),
+        ("record", "of which key? For example: make record KEY=8e03978e-40d5"),
         ("retry", "which operation? For example: make retry ID=1f0c; make unfinished lists them"),
     ],
 )
@@ -57,3 +78,57 @@ def test_an_environment_that_samconfig_does_not_know_is_refused_before_anything_
 
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "there is no environment nowhere in samconfig.toml" in refused.stderr
+
+
+@pytest.fixture
+def without_java(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Runs make where there is neither Java nor npm; tests and checks of style are only said."""
+    for name in ("sh", "awk", "grep", "make", "true", "echo", "env"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+
+    def run(target: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "PYTHON3=true", "RUN=@echo run", "SAM=true", target]
+        return subprocess.run(
+            command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_without_java_the_tests_say_first_what_they_skip_and_the_check_wants_it(
+    without_java: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    tests, check = without_java("test"), without_java("check")
+
+    assert tests.returncode == 0
+    assert tests.stderr.splitlines() == [
+        "error: java is not on PATH: DynamoDB Local needs Java 17 and npm",
+        "the tests that need it are skipped",
+    ]
+    assert "run pytest" in tests.stdout
+    assert (check.returncode, "run pytest" in check.stdout) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("error sending request for url (…)\n  dns error: failed to lookup", "is there a network?"),
+        (
+            "NewConnectionError('… Failed to establish a new connection: Temporary failure in name resolution')",
+            "network",
+        ),
+        ("No space left on device", "failed"),
+    ],
+)
+def test_without_a_network_the_setup_says_so_in_one_line(
+    said: str, error: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> str:
+        raise subprocess.CalledProcessError(2, "uv", output=said)
+
+    monkeypatch.setattr(setup, "_output", fail)
+
+    with pytest.raises(setup.SetupFailed, match=error):
+        setup._run(["uv", "sync"])
+
+    assert bool(capsys.readouterr().err) == (error == "failed")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tools.errors import ToolError
-from tools.local.processes import HOST, free_port, wait_until_listening
+from tools.local.processes import HOST, free_port, port_number, wait_until_listening
 
 
 @contextmanager
@@ -23,6 +23,14 @@ def python(code: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("text", ["99999", "65536", "-1", "http", ""])
+def test_what_is_no_port_is_said_in_one_line(text: str) -> None:
+    with pytest.raises(ToolError, match=f"^{text} is not a port"):
+        port_number(text)
+
+    assert port_number("65535") == 65535
 
 
 def test_a_port_that_is_taken_is_named_in_the_error() -> None:

@@ -79,17 +79,26 @@ class TestList:
     ) -> None:
         run(monkeypatch, "list")
 
-        headings, first, second = [[cell for cell in line.split("  ") if cell] for line in lines(capsys)]
-        assert [heading.strip() for heading in headings] == [
-            "id", "operation", "principal", "attempt", "age", "state", "last error",
-        ]  # fmt: skip
-        error = "Retry: MyFunnelAPI answered 503."
-        assert [cell.strip() for cell in first] == [
-            stuck[0][:12], "POST /v1/campaigns", "id:alice", "11", "2 h", "parked", error,
-        ]  # fmt: skip
-        assert [cell.strip() for cell in second] == [
-            stuck[1][:12], "POST /v1/campaigns", "id:bob", "1", "0 s", "due in 5 s", error,
-        ]  # fmt: skip
+        error = "              Retry: MyFunnelAPI answered 503."
+        assert lines(capsys) == [
+            f"{stuck[0][:12]}  POST /v1/campaigns  id:alice",
+            "              parked; attempt 11; 2 h old",
+            error,
+            f"{stuck[1][:12]}  POST /v1/campaigns  id:bob",
+            "              due in 5 s; attempt 1; 0 s old",
+            error,
+        ]
+
+    def test_fits_80_columns(
+        self, stuck: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+
+        run(monkeypatch, "list")
+
+        shown = lines(capsys)
+        assert len(shown) == 6
+        assert max(map(len, shown)) <= 80
 
     def test_leaves_out_what_has_completed(
         self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

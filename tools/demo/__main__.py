@@ -6,6 +6,7 @@ python -m tools.demo
 from __future__ import annotations
 
 from tools.demo.act_one import ActOne
+from tools.demo.act_three import ActThree
 from tools.demo.act_two import ActTwo
 from tools.demo.story import Story
 from tools.errors import run
@@ -19,6 +20,7 @@ def main() -> int:
         ActOne(story, deployed).play()
         if neighbours.myfunnel_is_a_stand_in():  # it is told to be slow
             ActTwo(story, deployed).play()
+            ActThree(story, deployed).play()
         story.end()
     return 1 if story.broken else 0
 

@@ -46,6 +46,10 @@ class Story:
         status = f"[{'green' if answer.status < 400 else 'yellow'}]{answer.status}[/]"
         self.sent(what, f"{status}  {'  '.join([_summary(answer), *marks])}")
 
+    def progress(self, line: str) -> None:
+        """Tell how far something is."""
+        self._console.print(f"  [dim]{line}[/]")
+
     def claim(self, claim: str, *, holds: bool, seen: Any = "") -> None:
         """Check a claim; if it is false, show what was seen instead."""
         self.claims += 1

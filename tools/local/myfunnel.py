@@ -32,6 +32,7 @@ import urllib3
 
 from tools.errors import run
 from tools.local import servers
+from tools.local.processes import port_number
 from tools.local.servers import Server
 
 TOKEN = "local-myfunnel-token"
@@ -311,7 +312,9 @@ def _parsed(body: bytes) -> tuple[str, str] | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A stand-in for MyFunnelAPI, until Ctrl-C.")
-    parser.add_argument("--port", type=int, default=8001, help="port to listen on (default: 8001; 0: a free one)")
+    parser.add_argument(
+        "--port", type=port_number, default=8001, help="port to listen on (default: 8001; 0: a free one)"
+    )
     parser.add_argument("--token", default=TOKEN, help="the bearer token that it accepts")
     options = parser.parse_args()
     server(MyFunnel(options.token), options.port).serve()

@@ -10,6 +10,8 @@ from tools.local.aws import local_client
 from tools.local.cloud import Cloud
 
 ZONE = "shop.example"
+PARAMETERS = ("MyFunnelApiUrl", "MyFunnelSecretId", "DnsZoneId")
+"""The template parameters that name them."""
 _SECRET = "provision-once/myfunnel"
 
 
@@ -23,14 +25,14 @@ def set_up(cloud: Cloud, home: Path) -> dict[str, str]:
         home: directory of the stand-in's files; `tear_down` needs it to find the stand-in.
 
     Returns:
-        The template parameters that name them.
+        Values of `PARAMETERS`.
     """
     token = os.environ.get("MYFUNNEL_API_TOKEN", myfunnel.TOKEN)
     url = myfunnel.start(home, token) if myfunnel_is_a_stand_in() else os.environ["MYFUNNEL_API_URL"]
     local_client("secretsmanager", cloud.endpoint_url).create_secret(Name=_SECRET, SecretString=token)
     zone = local_client("route53", cloud.endpoint_url).create_hosted_zone(Name=ZONE, CallerReference=str(cloud.pid))
     zone_id = zone["HostedZone"]["Id"].removeprefix("/hostedzone/")
-    return {"MyFunnelApiUrl": url, "MyFunnelSecretId": _SECRET, "DnsZoneId": zone_id}
+    return dict(zip(PARAMETERS, (url, _SECRET, zone_id), strict=True))
 
 
 def myfunnel_is_a_stand_in() -> bool:

@@ -14,6 +14,7 @@ from typing import IO, Any
 from tools.errors import ToolError
 
 HOST = "127.0.0.1"
+_LAST_PORT = 65535
 # Kept, since Python warns if a process is still running when its object is deleted.
 _detached: list[subprocess.Popen[bytes]] = []
 
@@ -31,6 +32,17 @@ def start_detached(command: list[str], log: IO[bytes], **options: Any) -> subpro
     return process
 
 
+def port_number(text: str) -> int:
+    """Read the number of a port, 0 for any.
+
+    Raises:
+        ToolError: if it is none.
+    """
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise ToolError(f"{text} is not a port: these are the numbers up to {_LAST_PORT}")
+    return int(text)
+
+
 def free_port(wanted: int = 0) -> int:
     """A port of the loopback interface on which nothing listens.
 
@@ -45,7 +57,7 @@ def free_port(wanted: int = 0) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, wanted))
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise ToolError(f"port {wanted} cannot be listened on: {error}") from error
         return int(probe.getsockname()[1])
 

@@ -31,7 +31,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
         try:
             super().__init__((HOST, port), handler)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise ToolError(f"port {port} cannot be listened on: {error}") from error
 
     @property

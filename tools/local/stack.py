@@ -1,6 +1,6 @@
 """The local stack: the real template.yaml, built and deployed by sam to the cloud on this machine.
 
-python -m tools.local.stack up [--port N]      leaves it running until `down`; .local/stack.json describes it
+python -m tools.local.stack up [--port N]      leaves it running until `down`, or brings it up to date
 python -m tools.local.stack down
 python -m tools.local.stack exec COMMAND …     runs a command whose AWS tools use this cloud, and no other
 """
@@ -12,10 +12,11 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Never
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -25,12 +26,15 @@ from tools.local import cloud as local_cloud
 from tools.local import deployed, gateway_server, neighbours, template
 from tools.local.aws import REGION, local_client
 from tools.local.cloud import Cloud
+from tools.local.guard import guarding
+from tools.local.processes import free_port, port_number
 from tools.local.release import BUILT, release
 from tools.local.samconfig import SAMCONFIG, deploy_parameters
 from tools.progress import console, task
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
 HOME = LOCAL / "run"
+PORT = 8000
 _DESCRIPTION = LOCAL / "stack.json"
 _SETTINGS = deploy_parameters("local")
 
@@ -51,6 +55,7 @@ class Stack:
         function_name: the API's function.
         recovery_function_name: the sweep: the function that finds what was abandoned.
         worker_function_name: the function that carries operations on.
+        recovery_queue_url: the queue in front of it.
         myfunnel_url: where MyFunnelAPI is, or its stand-in.
         dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
@@ -67,6 +72,7 @@ class Stack:
     function_name: str
     recovery_function_name: str
     worker_function_name: str
+    recovery_queue_url: str
     myfunnel_url: str
     dns_zone_id: str
     cloud_pid: int
@@ -146,32 +152,36 @@ def running(
         environment: variables for the cloud, which its functions inherit.
         variant: turns what was built into what is deployed instead.
     """
-    try:
+    with guarding(__spec__.name, home):
         yield _start(home, port, parameters or {}, environment, variant)
-    finally:
-        _stop(home)
 
 
 def _start(
     home: Path,
-    port: int,
-    parameters: Mapping[str, str],
+    port: int = 0,
+    parameters: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     variant: Callable[[Path], Path] = lambda built: built,
 ) -> Stack:
     with task("start the local cloud"):
-        _stop(home)
+        stop(home)
+        port = free_port(port)
         cloud = local_cloud.start(home, environment=environment)
         outside = neighbours.set_up(cloud, home)
     with task("build (sam build)"):
         built = variant(build())
     with task("deploy template.yaml (sam deploy)"):
-        deploy(cloud, built, {**outside, **parameters})
+        deploy(cloud, built, {**outside, **(parameters or {})})
         url = gateway_server.start(home, cloud.endpoint_url, _SETTINGS["stack_name"], port)
     return _describe(cloud, url)
 
 
-def _stop(home: Path) -> bool:
+def stop(home: Path) -> bool:
+    """Stop the stack that was started there, with everything that belongs to it, and remove its files.
+
+    Returns:
+        Whether one was running.
+    """
     gateway_server.stop(home)
     neighbours.tear_down(home)
     return local_cloud.stop(home)
@@ -192,6 +202,7 @@ def _describe(cloud: Cloud, url: str) -> Stack:
         function_name=outputs["FunctionName"],
         recovery_function_name=outputs["RecoveryFunctionName"],
         worker_function_name=outputs["WorkerFunctionName"],
+        recovery_queue_url=outputs["RecoveryQueueUrl"],
         myfunnel_url=found.references["MyFunnelApiUrl"],
         dns_zone_id=found.references["DnsZoneId"],
         cloud_pid=cloud.pid,
@@ -215,30 +226,73 @@ def _sam(arguments: Sequence[str], environment: Mapping[str, str] | None) -> Non
         raise ToolError(f"sam {arguments[0]} failed (exit {finished.returncode}); its output is above")
 
 
-def up(port: int) -> None:
-    """Start the local stack and leave it running; one that is already running is replaced.
+def up(port: int = 0) -> Stack:
+    """Start the local stack and leave it running; one that runs already is brought up to date, with its data.
+
+    Args:
+        port: where the API listens; 0 for where it does already, or else for `PORT` if that is free.
 
     Raises:
-        ToolError: if src/ cannot be imported, or the stack cannot be started.
+        ToolError: if src/ cannot be imported, the port is taken, or the stack cannot be deployed; one that is running
+            stays as it is.
     """
     contract.bodies()  # a module that cannot be imported is told now, not by the first request
-    _DESCRIPTION.unlink(missing_ok=True)
-    try:
-        stack = _start(HOME, port, {})
-        _DESCRIPTION.write_text(json.dumps(asdict(stack), indent=2) + "\n")
-    except BaseException:
-        _stop(HOME)
-        raise
-    console.print(
-        f"[green]up[/]: {stack.api_url}\n    described in {_DESCRIPTION.relative_to(ROOT)}; `make down` stops it"
-    )
+    running = local_cloud.find(HOME)
+    if running and _DESCRIPTION.exists():
+        stack = _update(running, load(), port)
+    else:
+        try:
+            stack = _start(HOME, port or _port_if_free(PORT))
+        except BaseException:
+            stop(HOME)
+            raise
+    _DESCRIPTION.write_text(json.dumps(asdict(stack), indent=2) + "\n")
+    return stack
+
+
+def _update(cloud: Cloud, stack: Stack, port: int) -> Stack:
+    """Deploy what there is now to a running stack. Its token and its data stay, and its URL unless a port is given."""
+    before = urlsplit(stack.api_url).port or 0
+    port = free_port(port) if port not in {0, before} else before
+    with task("build (sam build)"):
+        built = build()
+    with task("deploy template.yaml (sam deploy)"):
+        found = deployed.find(local_client("cloudformation", cloud.endpoint_url), _SETTINGS["stack_name"])
+        kept = {name: found.references[name] for name in neighbours.PARAMETERS}
+        deploy(cloud, built, kept)
+        gateway_server.stop(HOME)
+        url = gateway_server.start(HOME, cloud.endpoint_url, _SETTINGS["stack_name"], port)
+    return replace(stack, api_url=f"{url}{urlsplit(stack.api_url).path}")
+
+
+def _port_if_free(port: int) -> int:
+    with suppress(ToolError):
+        return free_port(port)
+    return 0
 
 
 def down() -> None:
     """Stop the local stack."""
-    stopped = _stop(HOME)
+    stopped = stop(HOME)
     _DESCRIPTION.unlink(missing_ok=True)
     console.print("stopped" if stopped else "nothing was running")
+
+
+def greet(stack: Stack) -> None:
+    """Say where a stack is, and show a request that works as it stands."""
+    console.print(f"[green]up[/]: {stack.api_url}   `make down` stops it; more is in .local/{_DESCRIPTION.name}")
+    print(example(stack), flush=True)
+
+
+def example(stack: Stack) -> str:
+    """A request as a line for the shell."""
+    lines = [
+        f"curl -i {stack.api_url}/v1/servers/provision",
+        f"-H 'Authorization: Bearer {stack.token}'",
+        "-H 'Idempotency-Key: 8e03978e-40d5' -H 'Content-Type: application/json'",
+        """-d '{"region": "eu-west", "size": "large"}'""",
+    ]
+    return " \\\n  ".join(lines)
 
 
 def execute(command: Sequence[str]) -> Never:
@@ -256,15 +310,17 @@ def execute(command: Sequence[str]) -> Never:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Start, stop and use the local stack.")
     actions = parser.add_subparsers(dest="action", required=True)
-    starting = actions.add_parser("up", help="start the stack, and leave it running")
-    starting.add_argument("--port", type=int, default=0, help="where the API listens (default: a free port)")
+    starting = actions.add_parser("up", help="start the stack and leave it running, or bring it up to date")
+    starting.add_argument(
+        "--port", type=port_number, default=0, help=f"where the API listens (default: {PORT} if free)"
+    )
     actions.add_parser("down", help="stop it")
     executing = actions.add_parser("exec", help="run a command whose AWS tools meet this cloud, and no other")
     executing.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     match arguments.action:
         case "up":
-            up(arguments.port)
+            greet(up(arguments.port))
         case "down":
             down()
         case "exec":

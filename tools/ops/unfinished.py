@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from idempotency.clock import Clock
 from idempotency.policy import Settings
@@ -104,22 +105,17 @@ def drain(store: Store, sweep: Callable[[], int], told: Callable[[int], None]) -
 
 
 def _show(console: Console, records: list[Record]) -> None:
+    """Show what is known of each in lines that fit a terminal of 80 columns."""
     now = _clock.now()
-    table = Table(box=None, header_style="bold")
-    for heading in ("id", "operation", "principal", "attempt", "age", "state", "last error"):
-        table.add_column(heading, overflow="fold")
+    margin = " " * (_SHOWN_DIGITS + 2)
     for record in records:
         request = Request.unpack(record.request) if record.request else None
-        table.add_row(
-            record.id[:_SHOWN_DIGITS],
-            f"{request.method} {request.path}" if request else "",
-            request.principal if request else "",
-            str(record.attempt),
-            _duration(now - record.created_at),
-            _state(record, now),
-            record.last_error or "",
-        )
-    console.print(table)
+        what = f"{request.method} {request.path}  {request.principal}" if request else "made by an older version"
+        console.print(f"[bold]{record.id[:_SHOWN_DIGITS]}[/]  {what}")
+        age = _duration(now - record.created_at)
+        console.print(f"{margin}{_state(record, now)}; attempt {record.attempt}; {age} old")
+        if record.last_error:
+            console.print(Padding(Text(record.last_error), (0, 0, 0, len(margin))))
 
 
 def _state(record: Record, now: int) -> str:
@@ -161,7 +157,10 @@ def main() -> None:
     if arguments.action == "retry" and not arguments.id:
         raise ToolError("which operation? For example: make retry ID=1f0c; make unfinished lists them")
     environment = environments.find(arguments.env)
-    store, queue = _store(environment), Queue(environment.client("sqs"), environment.outputs["RecoveryQueueUrl"])
+    store, queue = (
+        _store(environment),
+        Queue(lambda: environment.client("sqs"), environment.outputs["RecoveryQueueUrl"]),
+    )
     console = Console(highlight=False)
     match arguments.action:
         case "list":

@@ -1,0 +1,80 @@
+"""The local console at the deployed stack: duplicates, a crash and the way out of it can be seen by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.e2e.wire import exchange
+from tools.local import console
+from tools.local.neighbours import ZONE
+from tools.local.stack import Stack
+
+CAMPAIGNS = "/v1/campaigns"
+
+
+class Page:
+    """The console as its page uses it.
+
+    Args:
+        url: where it is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def ask(self, where: str, /, **sent: Any) -> Any:
+        origin = [("Origin", self._url), ("Content-Type", "application/json")]
+        return exchange(f"{self._url}{where}", "POST", origin, json.dumps(sent).encode()).json
+
+    def launch(self, key: str) -> dict[str, Any]:
+        body = json.dumps({"name": "By hand", "domain": f"{key}.{ZONE}"})
+        answer: dict[str, Any] = self.ask("/send", method="POST", path=CAMPAIGNS, key=key, body=body, prefer="")
+        return answer
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What is shown of a key's record."""
+        shown = exchange(f"{self._url}/records", "GET", [], b"").json["records"]
+        return next((record for record in shown if record["key"] == key), {"status": "", "events": []})
+
+    def wait_for(self, key: str, status: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 40
+        while (record := self.record(key))["status"] != status and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return record
+
+
+@pytest.fixture
+def page(stack: Stack) -> Iterator[Page]:
+    with console.serving(lambda: stack) as url:
+        yield Page(url)
+
+
+def test_shows_a_duplicate_a_crash_and_how_the_key_gets_its_answer(page: Page) -> None:
+    key = str(uuid4())
+    with ThreadPoolExecutor(1) as pool:
+        # Given a campaign that takes its time
+        assert "8 s" in page.ask("/slow", on=True)
+        first = pool.submit(page.launch, key)
+        assert page.wait_for(key, "PROCESSING")["what"] == f"POST {CAMPAIGNS}"
+
+        # When the same request is sent again, and then the workers are killed
+        assert page.launch(key)["status"] == 409
+        page.ask("/kill")
+        assert first.result()["status"] == 502
+
+    # Then, once everything is well again, somebody finishes it, and the page has the whole story
+    page.ask("/slow", on=False)
+    record = page.wait_for(key, "PROCESSING")
+    time.sleep(max(0.0, record["lease_until"] / 1000 - time.time()) + 0.2)
+    assert page.launch(key)["status"] == 201
+    told = [event["what"] for event in page.wait_for(key, "COMPLETED")["events"]]
+    assert told[0] == "attempt 1 begins"
+    assert "attempt 2 begins" in told
+    assert told[-1] == "completed: 201"

@@ -1,0 +1,89 @@
+"""What an operator sees of the record of a key."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.campaigns import CAMPAIGN, Campaigns
+from tools import tokens
+from tools.errors import ToolError
+from tools.ops import environments, record
+from tools.ops.environments import Environment
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Shown = Callable[..., list[str]]
+
+
+@pytest.fixture(autouse=True)
+def environment(dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the tool find the stack of these tests, in which alice has a token, and bob no more."""
+    tokens.issue(dynamodb, "TokensTable", "alice")
+    outputs = {"IdempotencyTable": "IdempotencyTable", "TokensTable": "TokensTable"}
+    monkeypatch.setattr(
+        environments, "find", lambda _: Environment("", outputs, True, {"dynamodb": dynamodb}.__getitem__)
+    )
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shown:
+    """Shows a record."""
+
+    def show(*arguments: str) -> list[str]:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["record", *arguments])
+        record.main()
+        return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+    return show
+
+
+def values(lines: list[str]) -> dict[str, str]:
+    """What is shown, by name."""
+    named = [line.split(maxsplit=1) for line in lines if line[:1].strip()]
+    return {name: rest[0] if rest else "" for name, *rest in named}
+
+
+class TestRecord:
+    def test_of_a_completed_operation_has_its_answer(self, campaigns: Campaigns, shown: Shown) -> None:
+        answer = campaigns.launch(key="k-1")
+
+        said = shown("k-1")
+
+        assert values(said)["status"] == "COMPLETED"
+        assert values(said)["response"].startswith("201")
+        assert answer.body.decode() in "".join(line.strip() for line in said)
+        assert max(map(len, said)) <= 80
+
+    def test_of_an_unfinished_one_has_its_request_steps_and_error(self, campaigns: Campaigns, shown: Shown) -> None:
+        campaigns.myfunnel_fails()
+        campaigns.launch(key="k-1")
+
+        said = values(shown('"k-1"'))
+
+        assert (said["status"], said["last_error"]) == ("RELEASED", "Retry: MyFunnelAPI answered 503.")
+        assert said["request"].startswith("POST /v1/campaigns")
+        assert "domain" in said["steps"]
+        assert "response" not in said
+
+    def test_is_shown_for_everybody_who_used_the_key(self, campaigns: Campaigns, shown: Shown) -> None:
+        campaigns.launch(key="k-1")
+        campaigns.launch({**CAMPAIGN, "domain": "other.shop.example"}, key="k-1", principal="bob")
+
+        of_bob = values(shown("--principal", "bob", "k-1"))
+
+        assert of_bob["status"] == "COMPLETED"
+        assert of_bob["id"] != values(shown("k-1"))["id"]
+
+    @pytest.mark.parametrize(
+        ("key", "said"), [("none", "there is no record of none, under alice"), ("a b", "is not a key")]
+    )
+    def test_that_is_not_there_is_said_in_one_line(self, shown: Shown, key: str, said: str) -> None:
+        with pytest.raises(ToolError, match=said):
+            shown(key)
