@@ -1,9 +1,12 @@
 """Set up a local cloud, deploy the real template.yaml to it, and play the story; exit 1 if a claim is false.
 
-python -m tools.demo
+python -m tools.demo [--picture docs/demo.svg]
 """
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 from tools.demo.act_one import ActOne
 from tools.demo.act_three import ActThree
@@ -15,8 +18,10 @@ from tools.setup import LOCAL
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Deploy the stack to a local cloud, and play the story.")
+    parser.add_argument("--picture", type=Path, help="an SVG file to draw the terminal into")
+    story = Story(parser.parse_args().picture)
     with stack.running(LOCAL / "demo") as deployed:
-        story = Story()
         ActOne(story, deployed).play()
         if neighbours.myfunnel_is_a_stand_in():  # it is told to be slow
             ActTwo(story, deployed).play()
