@@ -12,7 +12,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS KEY
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS KEY PICTURE
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -28,9 +28,9 @@ help: ## List the targets
 ##@ Start
 
 .PHONY: demo
-demo: ## Play a story on a local cloud: lost answers, retries, duplicates, a crash
+demo: ## Play a story on a local cloud: make demo [PICTURE=docs/demo.svg]
 	$(SETUP) dev sam cloud
-	$(RUN) tools.demo
+	$(RUN) tools.demo $(if $(PICTURE),--picture "$(PICTURE)")
 
 .PHONY: dev
 dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
@@ -49,7 +49,7 @@ down: ## Stop the local stack
 
 .PHONY: setup
 setup: ## Create every environment (the other targets create those that they need)
-	$(SETUP) dev sam cloud peers
+	$(SETUP) dev sam cloud audit peers
 
 .PHONY: new-operation
 new-operation: ## Write an operation of your own: make new-operation NAME=feeds STEPS=2
@@ -89,6 +89,16 @@ lint: ## Check style, types, imports, spelling and the template
 	@PYTHONPATH=src .venv/bin/lint-imports
 	$(RUN) tools.wiring
 	@AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate
+
+.PHONY: audit
+audit: ## Check what is deployed and what deploys it: cfn-lint, checkov, zizmor, actionlint, pip-audit
+	$(SETUP) dev audit
+	$(RUN) tools.ops.audit
+
+.PHONY: costs
+costs: ## Write what the stack costs into docs/runbook.md, from tools/prices.json
+	$(SETUP) dev
+	$(RUN) tools.ops.costs
 
 .PHONY: contract
 contract: ## Write the request bodies of src/ into template.yaml and openapi.yaml

@@ -18,7 +18,7 @@ peers: ## Run the explorer on the peers too, and write docs/proof.md
 	@PYTHONPATH=src .local/peers/bin/python -m proof.explorer.compare
 
 .PHONY: bench
-bench: ## Compare with the peers, and write docs/comparison.md
+bench: ## Compare with the peers, and write docs/comparison.md and docs/performance.md
 	$(SETUP) peers
 	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
 

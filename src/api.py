@@ -4,23 +4,27 @@ import os
 import warnings
 from functools import cache
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import boto3
+import botocore.session
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+import snapshot
 from idempotency import Completion, Idempotent, Lifecycle, Operation, Policy, Rows, Telemetry, principal
 from provisioning import campaigns, servers
 from provisioning.campaigns import CampaignRequest
-from provisioning.dns import Dns
-from provisioning.ec2 import Ec2Provider
-from provisioning.funnels import Funnels
 from provisioning.resources import Resources
 from provisioning.servers import ServerRequest
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_sqs import SQSClient
+
+    from provisioning.dns import Dns
+    from provisioning.funnels import Funnels
 
 # A refused request counts nothing, and that is no cause for a warning.
 warnings.filterwarnings("ignore", "No application metrics to publish")
@@ -33,28 +37,33 @@ metrics = Metrics()
 app = APIGatewayRestResolver()
 
 # DynamoDB answers in milliseconds or not at all. One module builds every request, and DynamoDB checks them anyway.
-dynamodb = boto3.client(
-    "dynamodb",
-    config=Config(
-        connect_timeout=1,
-        read_timeout=2,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        parameter_validation=False,
-        user_agent="provision-once",  # the SDK would put its own together at each call, from some forty parts
+# It comes from botocore, since boto3 imports a third more, of which nothing is used here.
+session = botocore.session.get_session()
+dynamodb = cast(
+    "DynamoDBClient",
+    session.create_client(
+        "dynamodb",
+        config=Config(
+            connect_timeout=1,
+            read_timeout=2,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            parameter_validation=False,
+            user_agent="provision-once",  # the SDK would put its own together at each call, from some forty parts
+        ),
     ),
 )
 
 
-# A message only spares an operation the wait for the sweep: that is worth two seconds, and no more.
-sqs = boto3.client(
-    "sqs",
-    config=Config(
+@cache
+def sqs() -> "SQSClient":
+    """What carries operations on. A message only spares one the wait for the sweep: that is worth two seconds."""
+    config = Config(
         connect_timeout=1,
         read_timeout=1,
         retries={"mode": "standard", "total_max_attempts": 2},
         user_agent="provision-once",
-    ),
-)
+    )
+    return cast("SQSClient", session.create_client("sqs", config=config))
 
 
 telemetry = Telemetry(metrics, logger)
@@ -80,12 +89,20 @@ def on_ec2() -> bool:
 @cache
 def provider() -> servers.Provider:
     """Where servers come from."""
-    return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", "")) if on_ec2() else servers.InventoryProvider()
+    if not on_ec2():
+        return servers.InventoryProvider()
+    from provisioning.ec2 import Ec2Provider
+
+    return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", ""))
 
 
 @cache
-def funnels() -> Funnels:
+def funnels() -> "Funnels":
     """Where landing pages come from."""
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
+
+    from provisioning.funnels import Funnels
+
     secrets = SecretsProvider(boto_config=Config(connect_timeout=1, read_timeout=2))
     return Funnels(
         os.environ["MYFUNNEL_API_URL"],
@@ -94,8 +111,10 @@ def funnels() -> Funnels:
 
 
 @cache
-def dns() -> Dns:
+def dns() -> "Dns":
     """The zone that campaigns are routed in."""
+    from provisioning.dns import Dns
+
     return Dns(os.environ["DNS_ZONE_ID"], os.environ["DNS_SUBTREE"])
 
 
@@ -154,6 +173,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return reply
 
 
+def prime() -> None:
+    """Do before a snapshot, once, what the first request would do in each environment that is made of it."""
+    idempotent.prime()
+    provider()
+    if os.environ.get("MYFUNNEL_API_URL") and os.environ.get("DNS_ZONE_ID"):
+        funnels()
+        dns()
+    # A whole request but for sending it: a connection would not outlive the snapshot.
+    dynamodb.generate_presigned_url("get_item", Params={"TableName": "none", "Key": {"id": {"S": "none"}}})
+
+
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     # Settings that contradict each other fail the deployment, not its first request.
     idempotent.start()
+    snapshot.prepare(prime)

@@ -4,7 +4,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from api import idempotent, logger, metrics, telemetry
+from api import idempotent, logger, metrics
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -15,8 +15,7 @@ def sweep(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:  # n
     Returns:
         How many operations it sent.
     """
-    lifecycle = idempotent.lifecycle
-    sent = lifecycle.sweep(lifecycle.clock.now() + context.get_remaining_time_in_millis())
+    sent = idempotent.sweep(context)
     logger.info("swept", sent=sent)
     return {"sent": sent}
 
@@ -29,15 +28,4 @@ def worker(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict
     Returns:
         The messages that the queue keeps for later, as SQS event sources have it (`ReportBatchItemFailures`).
     """
-    failed = []
-    for message in event["Records"]:
-        id_ = message["body"]
-        try:
-            outcome = idempotent.resume(id_, context)
-        except Exception as error:  # noqa: BLE001 - DynamoDB, or a record that this version cannot read
-            telemetry.error(error)
-            failed.append({"itemIdentifier": message["messageId"]})
-        else:
-            if outcome is not None:
-                logger.info("recovered", outcome=outcome, record=id_)
-    return {"batchItemFailures": failed}
+    return idempotent.work(event, context)

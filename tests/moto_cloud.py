@@ -67,7 +67,7 @@ def service(
     monkeypatch.setenv("RESOURCES_TABLE", "ResourcesTable")
     monkeypatch.setattr("idempotency.lifecycle.Clock", lambda: clock)
     api_under_test = Api(dynamodb, clock)
-    monkeypatch.setattr(api, "sqs", api_under_test.messages.client)
+    monkeypatch.setattr(api, "sqs", lambda: api_under_test.messages.client)
     restart()
     yield api_under_test
     restart()

@@ -57,7 +57,7 @@ def rights(function: str) -> frozenset[Right]:
     """What a function's role allows, without what only Lambda itself does in its name."""
     role = stack().template["Resources"][f"{function}Role"]["Properties"]
     documents = [policy["PolicyDocument"] for policy in role.get("Policies", [])]
-    managed = [each["Ref"] for each in role.get("ManagedPolicyArns", []) if isinstance(each, dict)]
+    managed = [name for each in role.get("ManagedPolicyArns", []) for name in _managed(each)]
     documents += [stack().template["Resources"][name]["Properties"]["PolicyDocument"] for name in managed]
     destinations = [
         ("sqs:SendMessage", _own(each["DestinationConfig"]))
@@ -139,6 +139,15 @@ def _running() -> str | None:
             return name
         frame = frame.f_back
     return None
+
+
+def _managed(policy: Any) -> Iterator[str]:
+    """The managed policy of the template that a role's list names, if it is there."""
+    match policy:
+        case {"Fn::If": [condition, then, otherwise]}:
+            yield from _managed(then if stack().holds(condition) else otherwise)
+        case {"Ref": str(name)} if name in stack().template["Resources"]:
+            yield name
 
 
 def _granted(statements: Any) -> Iterator[Right]:

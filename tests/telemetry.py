@@ -27,6 +27,9 @@ class RecordedTelemetry(Telemetry):
     def begin(self) -> None:
         pass
 
+    def recovered(self, id_: str, outcome: Outcome | None) -> None:
+        pass
+
     def doubt(self, doubts: Sequence[str], record: Record) -> None:
         self.doubts += doubts
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / ".local"
-ENVIRONMENTS = {"dev": ROOT / ".venv", **{group: LOCAL / group for group in ("sam", "cloud", "peers")}}
+ENVIRONMENTS = {"dev": ROOT / ".venv", **{group: LOCAL / group for group in ("sam", "cloud", "audit", "peers")}}
 # What pip and uv say then.
 _UNREACHABLE = re.compile("NewConnectionError|name resolution|dns error|tcp connect error|error sending request")
 _UV = LOCAL / "uv" / "bin" / "uv"

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from idempotency.clock import Clock
 from idempotency.policy import Settings
+from idempotency.queue import Queue
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.store import Store
 from proof.chaos.casualties import counts, kill_one
@@ -39,6 +40,7 @@ _CUT_SHARE = 0.2
 _SECONDS_BETWEEN_TROUBLES = (0.5, 2.5)
 _OUTAGE_SECONDS = (0.5, 4.0)
 _RECOVERY_SECONDS = 45
+_LOSE, _REPEAT = "lose", "repeat"
 _HOST = "127.0.0.1"
 _INJECTED = Path(__file__).with_name("injected")
 
@@ -147,20 +149,28 @@ def _world(home: Path, random: Random) -> Iterator[_World]:
 
 @contextmanager
 def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
-    """Now and then, kill a worker or take DynamoDB or MyFunnelAPI down for a while; yields the counts."""
+    """Now and then, kill a worker, take DynamoDB or MyFunnelAPI down, or lose or repeat messages; yields the counts."""
     troubles = Counter({"workers killed": 0})
+    sqs, dynamodb = world.stack.client("sqs"), world.stack.client("dynamodb")
+    queue, store = Queue(sqs, world.stack.recovery_queue_url), Store(dynamodb, world.stack.idempotency_table, Clock())
     over = threading.Event()
 
     def reign() -> None:
         while not over.wait(random.uniform(*_SECONDS_BETWEEN_TROUBLES)):
             # Two workers are killed for each outage of a service.
-            down = random.choice([world.dynamodb, world.myfunnel, None, None, None, None])
-            if down is None:
-                troubles["workers killed"] += kill_one(world.stack, world.faults, random)
-            else:
+            down = random.choice([world.dynamodb, world.myfunnel, _LOSE, _REPEAT, None, None, None, None])
+            if isinstance(down, Proxy):
                 troubles["outages"] += 1
                 with down.outage():
                     over.wait(random.uniform(*_OUTAGE_SECONDS))
+            elif down == _LOSE:
+                sqs.purge_queue(QueueUrl=world.stack.recovery_queue_url)
+                troubles["times that all messages were lost"] += 1
+            elif down == _REPEAT:
+                # Messages that are too many, and most of them out of place: for what runs, waits or has just ended.
+                troubles["messages too many"] += queue.send_all(due.id for due in store.due(PARKED_UNTIL + 1))
+            else:
+                troubles["workers killed"] += kill_one(world.stack, world.faults, random)
 
     thread = threading.Thread(target=reign)
     thread.start()

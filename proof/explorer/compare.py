@@ -149,8 +149,9 @@ Local, call by call), the SDK's retries, another service and the clock. Each cal
 a point at which any other worker may go on, and where the worker may crash; its answer may be lost, and the SDK sends
 the request again; the request may land late, up to a minute after the SDK has given it up; DynamoDB may be out of
 reach, throttle or hold the item in a transaction; the lease may end; the record may expire and be deleted, late as
-DynamoDB does it; an index may show what was. After each schedule one undisturbed retry must finish the operation, and
-the next one replay it. The nine invariants are the rows of the table below.
+DynamoDB does it; an index may show what was; a message of the queue may come in any order, late, twice or
+never. After each schedule one undisturbed retry must finish the operation, and the next one replay it. The nine
+invariants are the rows of the table below.
 
 Business code comes in every kind there: it is refused, falls back, looks at the world between its steps, goes on after
 an error, has steps in several threads, makes results that cannot be kept. A service that it calls may do what it is
@@ -169,6 +170,7 @@ checkpoint, nobody knows.
     make peers        explores the peers as below, and writes this page
     make mutate       tries every mutant: ten to fifteen minutes
     make chaos        kills, hangs and cuts what is deployed to the local cloud, and accounts for every key
+    make heal-bench   measures how soon operations go on after an outage
 
 A schedule that ends in a state met before is not searched on: it counts once. A violation is printed as a timeline with
 the choices that replay it (`proof.explorer.explorer.replay`).

@@ -33,10 +33,11 @@ from idempotency import (
 from idempotency import lifecycle as lifecycle_module
 from idempotency import operation as operation_module
 from idempotency import store as store_module
+from idempotency.queue import Queue
 from idempotency.record import PARKED_UNTIL, Record
 from idempotency.request import record_id
 from idempotency.store import Store
-from proof.explorer import invariants, world
+from proof.explorer import invariants, sdk, world
 from proof.explorer.dynamodb import Index, Table
 from proof.explorer.expressions import Item
 from proof.explorer.invariants import CLOCK_SKEW_MS, RECORDS, ROWS, Effect, Told
@@ -54,6 +55,8 @@ TIMED_OUT = "timed out"
 """The other service did it, but its answer is lost."""
 REFUSED = "refused"
 """The other service refuses for good: this call did nothing, whatever one before it did."""
+NOT_YET = "not yet"
+"""What an operation waits for has not come yet."""
 WITH_RESULT = "with its result"
 BLINDLY = "blindly"
 """How a step is undone: by its result, or without knowing it."""
@@ -77,6 +80,9 @@ class Telemetry:
         for doubt in doubts:
             self._world.facts.append(Told(record.operation_id, doubt))
             self._world.tell(f"· in doubt: {doubt}")
+
+    def backlog(self, milliseconds: int) -> None:
+        """How long the sweep found something to be due is no matter here."""
 
     def error(self, error: BaseException) -> None:
         self._world.tell(f"· {type(error).__name__}: {error}")
@@ -162,6 +168,19 @@ class Service:
             "operation": self.operation.id,
         }
         return Completion(201, body)
+
+    def wait(self, name: str) -> str:
+        """Wait for something that may not have come yet, or never will."""
+        made = self.operation.wait(name, lambda: self._look_for(name), every=10, at_most=60)
+        self.taken.add(name)
+        return made
+
+    def _look_for(self, name: str) -> str | None:
+        action = self.world.stop_at(Point(f"looks for {name}", (NOT_YET, REFUSED)))
+        self.world.tell(f"{name} {'✓' if action == GO else f'⚡ {action}'}")
+        if action == REFUSED:
+            raise self.refusal(f"{name} will never come")
+        return f"{name} came" if action == GO else None
 
     def _make(self, name: str, key: str, unanswered: Callable[[str], Exception], *, undoable: bool) -> str:
         action = self.world.stop_at(Point(f"calls {name}", self.answers))
@@ -370,6 +389,12 @@ def renamed(service: Service) -> Completion:
     return service.created(page, service.step("name"))
 
 
+def waits(service: Service) -> Completion:
+    """A step, and then a wait for what it began."""
+    page = service.step("page", WITH_RESULT)
+    return service.created(page, service.wait("delivery"))
+
+
 class Thing(Body):
     """What a request asks for."""
 
@@ -417,6 +442,8 @@ class Scenario:
         unshared: the steps that not every version has. Of one that was cut off before its checkpoint, no other version
             can know.
         recovery: whether recovery runs too, and alone has to finish what was abandoned.
+        deliveries: messages that are delivered in one schedule at most; 0 if there is no queue, and recovery carries on
+            itself what it finds.
         faults: faults in one schedule.
         jumps: jumps of time in one schedule.
         reliable: whether every call of the database goes well: then faults are crashes, and answers of other services.
@@ -434,6 +461,7 @@ class Scenario:
     excuses: str = ""
     unshared: frozenset[str] = frozenset()
     recovery: bool = False
+    deliveries: int = 0
     faults: int = 2
     jumps: int = 2
     reliable: bool = False
@@ -486,6 +514,21 @@ def _rollout(
         excuses=excuses,
         unshared=frozenset(unshared),
         recovery=True,
+        jumps=1,
+    )
+
+
+def _queue(business: Business, workers: Mapping[str, Mapping[str, Any]], deliveries: int = 1) -> Scenario:
+    """A queue whose messages come in any order, late, twice or never; in the end, a sweep sends what is left."""
+    return Scenario(
+        business,
+        workers,
+        Policy(recoverable=True),
+        Settings(cache_bytes=0, max_recoveries=2),
+        life=TIMEOUT_MS,
+        recovery=True,
+        deliveries=deliveries,
+        faults=1,
         jumps=1,
     )
 
@@ -551,6 +594,14 @@ SCENARIOS: dict[str, Scenario] = {
     "rollback of another form": _rollout(Version(campaign, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
     "rollout of an atomic operation": _rollout(OLD, ROW_ALONE, unshared=["page", "name"]),
     "rollback of an atomic operation": _rollout(ROW_ALONE, OLD, unshared=["page", "name"]),
+    "a queue": _queue(campaign, {"A": {}}),
+    "a queue, and a retry": _queue(campaign, {"A": {}, "B": {}}),
+    "a queue, and undoing": _queue(doomed, {"A": {}}),
+    "accepted": _queue(campaign, {"A": {"respond_async": True}}, deliveries=2),
+    "accepted twice": _queue(name_reserved, {"A": {"respond_async": True}, "B": {"respond_async": True}}),
+    "accepted, and held": _queue(server, {"A": {"respond_async": True}, "B": {"wait": 1}}),
+    "waits": _queue(waits, {"A": {}}),
+    "waits without its client": _queue(waits, {"A": {"respond_async": True}}, deliveries=2),
     "rollback of the route": _rollout(OLD, Version(None), "has no idempotent route for POST /v1/things"),
 }
 
@@ -567,8 +618,9 @@ class Deployment:
                 ),
                 ROWS: Table("id"),
             },
-            Budget(scenario.faults, scenario.jumps),
-            instants=_instants,
+            Budget(scenario.faults, scenario.jumps, scenario.deliveries),
+            instants=_instants_with_deadlines if scenario.deliveries else _instants,
+            receive=self._receive,
             expired=_expired,
             watch=(invariants.watch_record, invariants.watch_row),
             answered=invariants.watch_answer,
@@ -577,7 +629,7 @@ class Deployment:
         )
         for name, differences in scenario.workers.items():
             self.worker(name, **differences)
-        if scenario.recovery:
+        if scenario.recovery and not scenario.deliveries:
             self.recovery("R", scenario.last)
 
     def worker(
@@ -589,12 +641,13 @@ class Deployment:
         wait: int = 0,
         skew: int = 0,
         version: str = "",
+        respond_async: bool = False,
     ) -> Actor:
         """One request with the key, from its arrival to its answer."""
 
         def code() -> Answer:
             context = self._context(self.world.now + TIMEOUT_MS)
-            return Answer.of(self._door(version).resolve(_event(principal, body, wait), context))
+            return Answer.of(self._door(version).resolve(_event(principal, body, wait, respond_async), context))
 
         actor = self.world.spawn(name, code, skew=skew, life=self.scenario.life)
         self._note(actor, principal, version)
@@ -602,6 +655,13 @@ class Deployment:
 
     def recovery(self, name: str, version: str = "") -> Actor:
         """One run of recovery, which carries every operation on that is due."""
+
+        def sweep() -> Answer:
+            try:
+                self._door(version).lifecycle.sweep(self.world.now + TIMEOUT_MS)
+            except Exception as error:  # noqa: BLE001 - whatever ends a run, the next one goes on
+                return Answer(503, f"{type(error).__name__}: {error}".encode())
+            return Answer(0)
 
         def code() -> Answer:
             idempotent, context = self._door(version), self._context(self.world.now + TIMEOUT_MS)
@@ -613,9 +673,20 @@ class Deployment:
                 return Answer(503, f"{type(error).__name__}: {error}".encode())
             return Answer(0)
 
-        actor = self.world.spawn(name, code, life=self.scenario.life)
+        actor = self.world.spawn(name, sweep if self.scenario.deliveries else code, life=self.scenario.life)
         self._note(actor, "alice", version)
         return actor
+
+    def _receive(self, _: World, id_: str) -> None:
+        """Let a worker have a message."""
+
+        def code() -> Answer:
+            self._resume(self._door(self.scenario.last), id_, self._context(self.world.now + TIMEOUT_MS))
+            return Answer(0)
+
+        number = sum(name.startswith("W") for name in self.world.actors) + 1
+        actor = self.world.spawn(f"W{number}", code, life=self.scenario.life)
+        self._note(actor, "alice", self.scenario.last)
 
     def _resume(self, idempotent: Idempotent, id_: str, context: Any) -> None:
         """Carry one operation on, as `recovery.worker` does."""
@@ -646,7 +717,8 @@ class Deployment:
     def _lifecycle(self, telemetry: Telemetry) -> Lifecycle:
         clock = Clock(self.world)
         store = Store(Client(self.world, reliable=self.scenario.reliable), RECORDS, clock)  # type: ignore[arg-type]  # it stands in for boto3's
-        return Lifecycle(store, telemetry, self.scenario.settings, clock)  # type: ignore[arg-type]
+        queue = Queue(sdk.Queue(self.world), "queue") if self.scenario.deliveries else None  # type: ignore[arg-type]
+        return Lifecycle(store, telemetry, self.scenario.settings, clock, queue)  # type: ignore[arg-type]
 
     def _context(self, deadline: int) -> Any:
         """Lambda's context; how much time is left does not depend on the clock of the process."""
@@ -665,12 +737,18 @@ class Deployment:
         if self.scenario.recovery:
             self.recovery("recovery", last)
             yield
+            yield from self._work_off(where)
             yield from self._finish_excused(where)
         principals = {each.get("principal", "alice") for each in self.scenario.workers.values()}
         if self.scenario.version(last).business is None:
             return
         for principal in sorted(principals):
             before = self._record(principal)
+            if before is None and any(
+                actor.answer and actor.answer.status == 202 and actor.notes["principal"] == principal
+                for actor in where.actors.values()
+            ):
+                where.violate(4, "an operation that was accepted is lost")
             retry = self.worker(f"{principal}'s retry", principal=principal, version=last)
             yield
             replay = self.worker(f"{principal}'s replay", principal=principal, version=last)
@@ -678,6 +756,15 @@ class Deployment:
             refused = not before and retry.answer.status == 400 and last
             if not refused and not self._excused(self._record(principal)):
                 self._compare(where, before, retry.answer, replay.answer)
+
+    def _work_off(self, where: World) -> Iterator[None]:
+        """Let workers have every message, those included that they send."""
+        while where.messages:
+            message = min(where.messages)
+            where.messages.remove(message)
+            where.jump_to(max(where.now, message.due))
+            self._receive(where, message.body)
+            yield
 
     def _record(self, principal: str) -> Item | None:
         """A record that is in force."""
@@ -745,8 +832,9 @@ def simulated() -> Iterator[None]:
 
 
 @cache
-def _event(principal: str, body: bytes, wait: int) -> dict[str, Any]:
-    headers = {"Idempotency-Key": KEY, "Content-Type": "application/json", "Prefer": f"wait={wait}"}
+def _event(principal: str, body: bytes, wait: int, respond_async: bool) -> dict[str, Any]:
+    prefer = f"wait={wait}{', respond-async' if respond_async else ''}"
+    headers = {"Idempotency-Key": KEY, "Content-Type": "application/json", "Prefer": prefer}
     return {
         "resource": ROUTE,
         "path": ROUTE,
@@ -806,6 +894,15 @@ def _instants(where: World) -> Iterator[int]:
         if _may_lapse(item):
             yield _lapses(item) + 1
         yield int(item["expires_at"]["N"]) * 1000
+
+
+def _instants_with_deadlines(where: World) -> Iterator[int]:
+    """The same, and when messages come, and when an attempt has too little time left for a step."""
+    yield from _instants(where)
+    yield from (message.due for message in where.messages)
+    for actor in where.actors.values():
+        if actor.started is not None and not actor.ended:
+            yield actor.started + TIMEOUT_MS - 3_000
 
 
 def _expired(where: World) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 
 from proof.explorer import dynamodb
 from proof.explorer.dynamodb import Refused, Response
-from proof.explorer.world import GO, REQUEST_LIFE_MS, InFlight, Point, World
+from proof.explorer.world import GO, REQUEST_LIFE_MS, InFlight, Message, Point, World
 
 ENDPOINT = "https://dynamodb.simulated"
 WRITES = {"UpdateItem", "PutItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"}
@@ -151,6 +151,32 @@ class Client:
                 name = frame.f_code.co_name
             frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
         return f"{name} ({operation})"
+
+
+class Queue:
+    """Stands in for `boto3.client("sqs")`.
+
+    Args:
+        world: where it is called.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int = 0) -> Response:  # noqa: N803
+        self._send([MessageBody], DelaySeconds)
+        return {}
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> Response:  # noqa: N803
+        self._send([entry["MessageBody"] for entry in Entries], 0)
+        return {"Successful": Entries}
+
+    def _send(self, bodies: list[str], delay: int) -> None:
+        if self._world.stop_at(Point("sends a message", (DOWN,))) == DOWN:
+            self._world.tell(f"send ⚡ {DOWN}")
+            raise EndpointConnectionError(endpoint_url="https://sqs.simulated")
+        self._world.messages += [Message(self._world.now + delay * 1000, body) for body in bodies]
+        self._world.tell(f"send ✓{f' (in {delay} s)' if delay else ''}")
 
 
 class Clock:

@@ -316,6 +316,22 @@ def nobody_is_told_of_steps_that_are_no_more(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Attempt, "doubts", lambda *_: [])
 
 
+def accepted_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    def enter(self: Store, candidate: Record, *args: Any) -> Record:
+        try:
+            return original(self, candidate, *args)
+        except Unavailable:
+            return candidate
+
+    original = Store.enter
+    patch.setattr(Store, "enter", enter)
+
+
+def message_claims_what_runs(patch: pytest.MonkeyPatch) -> None:
+    whenever = "(lease_until <> :now OR lease_until < :soon OR #status = :released)"
+    patch.setattr(store, "_DUE", f"#status <> :completed AND expires_at > :now_seconds AND {whenever}")
+
+
 _EMPTY = {"status": 201, "headers": {}, "text": True, "compressed": False, "body": b""}
 
 BROKEN: list[tuple[int, Break, str]] = [
@@ -340,6 +356,8 @@ BROKEN: list[tuple[int, Break, str]] = [
     (4, lapsed_lease_is_never_taken, "alone"),
     (4, released_key_is_never_taken, "alone"),
     (4, recovery_does_not_find_it, "worker and recovery"),
+    (4, accepted_before_it_is_stored, "accepted"),
+    (1, message_claims_what_runs, "accepted"),
     (5, own_token_is_not_recognised, "alone"),
     (5, own_release_is_not_recognised, "alone"),
     (6, principal_does_not_scope_the_key, "two principals"),

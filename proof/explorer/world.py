@@ -23,6 +23,8 @@ GO = "go"
 CRASH = "crash"
 ARRIVES = "arrives"
 TIME = "time"
+MESSAGE = "message"
+AGAIN = "+"
 END = "end"
 INVOCATION_LIFE_MS = 15 * 60_000
 """How long Lambda lets a function run at most."""
@@ -150,6 +152,7 @@ class Budget:
 
     faults: int = 2
     jumps: int = 2
+    deliveries: int = 0
 
 
 class InFlight(NamedTuple):
@@ -159,6 +162,18 @@ class InFlight(NamedTuple):
     operation: str
     params: Mapping[str, Any]
     until: int
+
+
+class Message(NamedTuple):
+    """A message in the queue.
+
+    Args:
+        due: epoch milliseconds before which it is not delivered.
+        body: what it says.
+    """
+
+    due: int
+    body: str
 
 
 Watcher: TypeAlias = Callable[["World", Actor, Change], None]
@@ -192,7 +207,8 @@ class Lock:
 class World:
     """The actors, the database, the clock and the rest of the world of one schedule.
 
-    Its `facts` are what invariants remember of it; `landing` is true while a late request is carried out.
+    Its `facts` are what invariants remember of it; `landing` is true while a late request is carried out; `messages` is
+    a queue, each of whose messages may be delivered in any order, late, twice, or never.
 
     Args:
         tables: the database's tables, empty.
@@ -201,6 +217,7 @@ class World:
         expired: items that the time-to-live process may delete now, as (table, key).
         watch: checks each change of the database as it happens.
         answered: checks each answer as it is given.
+        receive: takes a message, and may spawn who acts on it.
         finish: runs after the last actor ended, and may spawn more; nothing goes wrong from then on.
         keep: called as an actor stops; returns what restores its process's global variables as it goes on.
     """
@@ -214,6 +231,7 @@ class World:
         expired: Callable[[World], Iterable[tuple[str, Any]]] = lambda _: (),
         watch: Iterable[Watcher] = (),
         answered: Callable[[World, Actor], None] = lambda _world, _actor: None,
+        receive: Callable[[World, str], None] = lambda _world, _body: None,
         finish: Callable[[World], Iterator[None]] | None = None,
         keep: Callable[[], Callable[[], None]] = lambda: lambda: None,
     ) -> None:
@@ -222,6 +240,7 @@ class World:
         self.now = EPOCH_MS
         self.actors: dict[str, Actor] = {}
         self.in_flight: list[InFlight] = []
+        self.messages: list[Message] = []
         self.facts: list[Any] = []
         self.landing = False
         self.events: list[Event] | None = None
@@ -230,6 +249,7 @@ class World:
         self._watch = tuple(watch)
         self._answered = answered
         self._keep = keep
+        self._receive = receive
         self._finish = finish(self) if finish else iter(())
         self._finished = False
         self._steering = getcurrent()
@@ -354,7 +374,7 @@ class World:
         found = self._options()
         if found or self._finished:
             return found
-        return [Option(END)]
+        return [*self._deliveries(), Option(END)]
 
     def _options(self) -> list[Option]:
         living = [actor for actor in self.actors.values() if not actor.ended and not self._waits(actor)]
@@ -368,10 +388,18 @@ class World:
         living.sort(key=lambda actor: (actor.asleep, actor.name != self._last))
         found = [Option(actor.name) for actor in living]
         found += [Option("landing", str(number)) for number, _ in enumerate(self.in_flight)]
-        found += jumps
+        found += jumps + self._deliveries()
         if self.budget.faults or self.budget.jumps:
             found += [Option("expiry", f"{table}/{key[0]}") for table, key in self._expired(self)]
         return found + self._faults(living)
+
+    def _deliveries(self) -> list[Option]:
+        if not self.budget.deliveries:
+            return []
+        first = {message.body: number for number, message in reversed([*enumerate(self.messages)])}
+        arrived = [str(number) for number in sorted(first.values()) if self.messages[number].due <= self.now]
+        again = [f"{number}{AGAIN}" for number in arrived if self.budget.faults]
+        return [Option(MESSAGE, action) for action in (*arrived, *again)]
 
     def _waits(self, actor: Actor) -> bool:
         return bool(actor.point and actor.point.blocked and actor.point.blocked())
@@ -402,6 +430,8 @@ class World:
         elif option.subject == TIME:
             self.budget.jumps -= 1
             self._advance(EPOCH_MS + int(option.action))
+        elif option.subject == MESSAGE:
+            self._deliver(option.action)
         elif option.subject == "landing":
             self._land(int(option.action))
         elif option.subject == "expiry":
@@ -412,6 +442,17 @@ class World:
             self._go_on(self.actors[option.subject], option.action)
         if self._broken:
             raise self._broken
+
+    def _deliver(self, action: str) -> None:
+        number = int(action.removesuffix(AGAIN))
+        body = self.messages[number].body
+        self.budget.deliveries -= 1
+        if action.endswith(AGAIN):
+            self.budget.faults -= 1
+        else:
+            del self.messages[number]
+        self.tell(f"a message is delivered{', and will be again' if action.endswith(AGAIN) else ''}", "world")
+        self._receive(self, body)
 
     def violate(self, invariant: int, message: str) -> None:
         """Report a broken invariant: not as an exception, as the actor's own code might catch it."""
@@ -429,6 +470,8 @@ class World:
                 frozenset(self.facts),
                 self.budget.faults,
                 self.budget.jumps,
+                self.budget.deliveries,
+                *self.messages,
                 *((request.sender, request.operation, repr(request.params)) for request in self.in_flight),
             )
         )
@@ -439,7 +482,7 @@ class World:
             self._kill(actor)
 
     def _go_on_finishing(self) -> None:
-        self.budget = Budget(0, 0)
+        self.budget = Budget(0, 0, 0)
         self.in_flight.clear()
         self._finished = next(self._finish, self) is self
 

@@ -43,6 +43,8 @@ _LEASE_SECONDS = 12
 _PATIENCE_SECONDS = 900
 _STEPS, _STEP_SECONDS = 12, 4
 _WORKER_TIMEOUT_SECONDS = 15
+# A further worker may have to start, on a machine that does other things as well.
+_START_SECONDS = 6
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ def _wait_until(condition: Callable[[], bool], every: float = 0.5) -> None:
 def _released(stack: Stack) -> Finding:
     """A release with a pause of 2 s, without client."""
     services, client = campaigns.Services(stack), Client(stack.api_url, stack.token)
+    first = campaigns.Campaign()  # starts a worker, which a stack that is used has already
+    first.post(client, prefer="respond-async")
+    _wait_until(lambda: bool((record := services.record(first)) and record.completed))
     campaign = campaigns.Campaign()
     services.myfunnel.expect(Fault(domain=campaign.domain, act=False, status=503, retry_after=2))
     answer = campaign.post(client)
@@ -139,7 +144,9 @@ def _long(home: Path) -> Iterator[Finding]:
                 at_most = _STEPS * _STEP_SECONDS + kills * (_WORKER_TIMEOUT_SECONDS + 2 + 60 + 5)
                 yield Finding(f"{_STEPS} steps of {_STEP_SECONDS} s, killed twice", took, at_most, again)
             else:
-                yield Finding("the longest gap between two attempts of a long operation", max(gaps), 1, again)
+                yield Finding(
+                    "the longest gap between two attempts of a long operation", max(gaps), _START_SECONDS, again
+                )
 
 
 def _run_long(stack: Stack, journal: Path, kills: int) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from proof.peers.libraries.contract import Library, Request, Settings, Site, Worker
+from proof.peers.libraries.sdk import dynamodb
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Stage:
         self.tuned = tuned
         prefix = library.name.lower().replace(" ", "-")
         self.site = Site(endpoint, f"{prefix}-records-{uuid4().hex[:8]}", f"{prefix}-rows-{uuid4().hex[:8]}", tuned)
-        self.dynamodb = self.site.client()
+        self.dynamodb = dynamodb(self.site, read_timeout=60)  # a busy machine takes long to make a table
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:

@@ -17,6 +17,7 @@ INVALID = 2
 """The body that does not match its schema."""
 _STACK = Settings()
 _TIME_TO_ANSWER_SECONDS = 1
+_EARLY_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Key:
         final: the final answer's status.
         answer: the final answer, if anybody has seen it.
         warm: whether the worker remembers the answer.
+        messages: when each message in the queue comes that names it.
     """
 
     body: int
@@ -88,6 +90,7 @@ class Key:
     final: int = 0
     answer: Answer | None = None
     warm: bool = False
+    messages: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -131,9 +134,12 @@ class Model:
         return self._not_claimed(found, post, deadline)
 
     def recover(self) -> None:
-        """Finish what was abandoned."""
+        """Finish what was abandoned, which the sweep finds, and what a message names that was released."""
         for known in self.keys.values():
-            if known.status != "completed" and known.free_at < self.now < known.forgotten_at:
+            named = any(comes <= self.now for comes in known.messages)
+            known.messages = [comes for comes in known.messages if comes > self.now]
+            early = _EARLY_SECONDS * 1000 if named and known.status == "released" else 0
+            if known.status != "completed" and known.free_at < self.now + early and self.now < known.forgotten_at:
                 self._complete(known, 201)
 
     def forget_warmth(self) -> None:
@@ -167,12 +173,15 @@ class Model:
             free_at=deadline + _STACK.clock_skew * 1000,
             forgotten_at=(self.now // 1000 + _STACK.unfinished_ttl) * 1000,
         )
+        if before := self.keys.get((post.principal, post.key)):
+            known.messages = before.messages
         self.keys[post.principal, post.key] = known
         if post.death == "after the claim":
             return Expected(502)
         if post.will in _RELEASED:
             expected = _RELEASED[post.will]
             known.status, known.free_at = "released", self.now + (expected.retry_after or 0) * 1000
+            known.messages.append(known.free_at)
             return expected
         if post.will == "refuse":
             self._complete(known, 403)

@@ -79,7 +79,7 @@ class World:
         self._post = _ANY
         self._claims = 0
         monkeypatch.setattr(api, "provider", lambda: self)
-        monkeypatch.setattr(api, "sqs", self.messages.client)
+        monkeypatch.setattr(api, "sqs", lambda: self.messages.client)
         monkeypatch.setenv("SERVER_PROVIDER", "record" if atomic else "ec2")
         # The SDK pauses between its own attempts; these seconds would show nothing.
         monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))

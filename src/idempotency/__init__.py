@@ -9,7 +9,8 @@ from idempotency.body import Body
 from idempotency.operation import Operation
 from idempotency.response import Completion, Row
 from idempotency.errors import Fenced, Rejected, Retry, StepError, Undoing
-from idempotency.request import Request, principal
+from idempotency.request import Request
+from idempotency.event import principal
 from idempotency.store import Rows
 from idempotency.lifecycle import Lifecycle
 from idempotency.telemetry import Outcome, Telemetry

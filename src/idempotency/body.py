@@ -92,6 +92,12 @@ class Body:
             _check(cls, own, required)
 
     @classmethod
+    def prime(cls) -> None:
+        """Make what the first `read` would make."""
+        _validator(cls)  # type: ignore[arg-type] # mypy takes the __hash__ of instances for the class's
+        _constructor(cls)  # type: ignore[arg-type] # as above
+
+    @classmethod
     def read(cls, value: Any) -> Self:
         """Read a JSON value, with each body that is in it.
 
@@ -99,7 +105,7 @@ class Body:
             Problem: ``body-invalid`` (400) if the value does not match `SCHEMA`, with an error for each field.
         """
         try:
-            _validator(cls)(value)  # type: ignore[arg-type] # mypy takes the __hash__ of instances for the class's
+            _validator(cls)(value)  # type: ignore[arg-type] # as above
         except fastjsonschema.JsonSchemaValuesException as invalid:
             raise _problem(value, invalid.errors) from invalid
         body: Self = _constructor(cls)(value)  # type: ignore[arg-type] # as above

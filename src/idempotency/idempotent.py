@@ -18,13 +18,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from idempotency.body import Body
 from idempotency.errors import NotStorable, Problem, Retry, as_problem
+from idempotency.event import as_rest, check, door_of, principal, readable
 from idempotency.lifecycle import Lifecycle, Reply
 from idempotency.operation import Attempt, Invocation, Operation
 from idempotency.policy import Policy
 from idempotency.prefer import Preferences
 from idempotency.progress import status
 from idempotency.record import Record
-from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key, principal
+from idempotency.request import Request, StoredEvent, header_values, matched_path, parse_key
 from idempotency.response import Verdict
 from idempotency.telemetry import Outcome, Telemetry
 
@@ -98,6 +99,10 @@ class Idempotent:
     """
 
     def __init__(self, app: ApiGatewayResolver, telemetry: Telemetry, make_lifecycle: Callable[[], Lifecycle]) -> None:
+        try:
+            self._door = door_of(app)
+        except TypeError as error:
+            raise DeclarationError(str(error)) from None
         self._app = app
         self._telemetry = telemetry
         self._make_lifecycle = make_lifecycle
@@ -139,6 +144,12 @@ class Idempotent:
                     f"{route.func.__name__} takes an operation: write @idempotent(…) directly above it, and below "
                     f"the resolver's decorator of {route.method} {route.path}"
                 )
+
+    def prime(self) -> None:
+        """Make what the first request to each route needs: before a snapshot, after which nothing may take long."""
+        for declaration in self.declared.values():
+            if issubclass(declaration.body, Body):
+                declaration.body.prime()
 
     def __call__(
         self, policy: Policy | Callable[[], Policy]
@@ -189,13 +200,45 @@ class Idempotent:
             event = Resumed(record)
         except Exception as error:  # noqa: BLE001 - written by another version, in a form that this one may not know
             return self.lifecycle.give_back(id_, f"This version cannot read the stored request: {error!r}")
-        reply = self._app.resolve(event, context)
+        reply = self._app.resolve(readable(event, self._door), context)
         if not event.reached:
             request = f"{event['httpMethod']} {event['path']}"
             return self.lifecycle.give_back(
                 id_, f"This version has no idempotent route for {request}: HTTP {reply['statusCode']}"
             )
         return event.outcome
+
+    def sweep(self, context: LambdaContext) -> int:
+        """Send each operation that is due to the queue: for recovery's schedule.
+
+        Args:
+            context: the context of the invocation; what it has no time for, the next one finds.
+
+        Returns:
+            How many operations it sent.
+        """
+        return self.lifecycle.sweep(self.lifecycle.clock.now() + context.get_remaining_time_in_millis())
+
+    def work(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+        """Carry on the operations that messages of the queue name: for recovery's worker, see `resume`.
+
+        Args:
+            event: the event of an SQS event source.
+            context: the context of the invocation.
+
+        Returns:
+            The messages that the queue keeps for later (`ReportBatchItemFailures`).
+        """
+        failed = []
+        for message in event["Records"]:
+            try:
+                outcome = self.resume(message["body"], context)
+            except Exception as error:  # noqa: BLE001 - DynamoDB, or a record that this version cannot read
+                self._telemetry.error(error)
+                failed.append({"itemIdentifier": message["messageId"]})
+            else:
+                self._telemetry.recovered(message["body"], outcome)
+        return {"batchItemFailures": failed}
 
     def status(self, id_: str) -> Response[Any]:
         """Show the client of the current request how far one of its operations has come: 1 read.
@@ -208,18 +251,26 @@ class Idempotent:
         Raises:
             NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
         """
-        who, now = principal(self._app.current_event), self.lifecycle.clock.now()  # type: ignore[arg-type]
+        who, now = principal(self._app.current_event), self.lifecycle.clock.now()
         record = self.lifecycle.store.get(id_) if _RECORD_ID.fullmatch(id_) else None
         if record is None or record.expired(now) or not who or record.principal != who:
             raise NotFoundError(f"There is no operation {id_}.")
         return status(record, now).response()
 
     def resolve(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """Answer a REST API proxy event by the route that the gateway matched, whatever its path looks like."""
-        return self._app.resolve({**event, "path": matched_path(event)}, context)
+        """Answer an event; one of a REST API by the route that the gateway matched, whatever its path looks like.
+
+        Raises:
+            DeclarationError: if the event is not of the kind that the resolver is for.
+        """
+        try:
+            check(event, self._door)
+        except TypeError as error:
+            raise DeclarationError(str(error)) from None
+        return self._app.resolve({**event, "path": matched_path(event)} if "resource" in event else event, context)
 
     def _answer(self, policy: Policy, body_class: type[Any], run: Callable[[Any, Operation], Result]) -> Response[Any]:
-        event = cast("APIGatewayProxyEvent", self._app.current_event)
+        event = as_rest(self._app.current_event, self._app.context["_route"].path)
         stored = event.raw_event if isinstance(event.raw_event, Resumed) else None
         request = stored.request if stored else Request.from_event(event)
         if not stored and not request.principal and not policy.anonymous:
@@ -228,7 +279,7 @@ class Idempotent:
 
         def invocation(read: Callable[[], Any]) -> Invocation:
             def execute(attempt: Attempt) -> Verdict:
-                with _seen_as_stored(request) if policy.recoverable else nullcontext():
+                with self._seen_as_stored(request) if policy.recoverable else nullcontext():
                     result = run(read(), attempt)
                 return Verdict.of(_as_response(result), policy, self._app._serializer)
 
@@ -263,6 +314,18 @@ class Idempotent:
         record = self.lifecycle.resume(event.record_id, invocation.policy, invocation.deadline)
         if record is not None:
             event.outcome = self.lifecycle.perform(record, invocation).outcome
+
+    @contextmanager
+    def _seen_as_stored(self, request: Request) -> Iterator[None]:
+        """Show business logic only what recovery will have of the request, in the client's own attempt already."""
+        whole, BaseRouter.current_event = (
+            BaseRouter.current_event,
+            self._app._to_proxy_event(readable(StoredEvent(request), self._door)),
+        )
+        try:
+            yield
+        finally:
+            BaseRouter.current_event = whole
 
     def _completed_before(self, event: APIGatewayProxyEvent, request: Request, problem: Problem) -> Reply:
         """Look a request up that this version of the code refuses: an earlier one may have accepted it."""
@@ -357,16 +420,6 @@ def _as_response(result: Result) -> Response[Any]:
         case (body, int(status)) if isinstance(result, tuple):
             return Response(status, "application/json", body)
     return Response(HTTPStatus.OK, "application/json", result)
-
-
-@contextmanager
-def _seen_as_stored(request: Request) -> Iterator[None]:
-    """Show business logic only what recovery will have of the request, in the client's own attempt already."""
-    whole, BaseRouter.current_event = BaseRouter.current_event, APIGatewayProxyEvent(StoredEvent(request))
-    try:
-        yield
-    finally:
-        BaseRouter.current_event = whole
 
 
 def _render(reply: Reply, policy: Policy, preferences: Preferences) -> Response[Any]:

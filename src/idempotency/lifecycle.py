@@ -8,7 +8,7 @@ no record ──claim──► PROCESSING ──complete──► COMPLETED ─�
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -109,7 +109,9 @@ class Lifecycle:
         )
 
     @classmethod
-    def from_environment(cls, dynamodb: "DynamoDBClient", telemetry: Telemetry, sqs: "SQSClient | None" = None) -> Self:
+    def from_environment(
+        cls, dynamodb: "DynamoDBClient", telemetry: Telemetry, sqs: Callable[[], "SQSClient"] | None = None
+    ) -> Self:
         """Make the lifecycle of a Lambda function: its table, its queue, and what the template's parameters set.
 
         Raises:
@@ -416,11 +418,10 @@ class Lifecycle:
 
     def _send(self, record: Record, pause: int = 0) -> None:
         """Have an operation carried on by the queue; where that is not possible, the sweep finds it."""
-        if self._queue is None or record.request is None or pause >= LONGEST_DELAY:
+        if self._queue is None or record.request is None or pause > LONGEST_DELAY:
             return
         try:
-            # A second later than it is due: to a clock that is behind, it would not be due yet.
-            self._queue.send(record.id, pause and pause + 1)
+            self._queue.send(record.id, pause)
         except Exception as error:  # noqa: BLE001 - nothing is lost: the sweep comes
             self._telemetry.error(error)
 

@@ -207,7 +207,8 @@ class Operation:
         """
         for what, given in (("call", call), ("undo", undo)):
             if given is not None and not callable(given):
-                raise StepError(f"the {what} of step {name!r} is a {type(given).__name__}: write lambda … before it")
+                kind = type(given).__name__
+                raise StepError(f"the {what} of step {name!r} is a value ({kind}): write lambda …: before it")
         with self._inside(name, _Step(undo)) as step:
             self._once(name, step, partial(call, self.derived_id(name)))
         result: T = json.loads(self._results[name])

@@ -1,6 +1,6 @@
 """The queue between finding an operation that has to go on, and carrying it on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,13 @@ class Queue:
     completed or gone, does nothing; one that is lost is made good by the sweep.
 
     Args:
-        client: a client of SQS.
+        client: makes a client of SQS when it is needed, which for most requests it is not.
         url: the queue's URL.
 
     Source: SQS developer guide, "Amazon SQS delay queues", and API reference, `SendMessageBatch`.
     """
 
-    def __init__(self, client: "SQSClient", url: str) -> None:
+    def __init__(self, client: Callable[[], "SQSClient"], url: str) -> None:
         self._client = client
         self._url = url
 
@@ -37,7 +37,7 @@ class Queue:
             id_: the record's id.
             delay: seconds after which, at most `LONGEST_DELAY`.
         """
-        self._client.send_message(QueueUrl=self._url, MessageBody=id_, DelaySeconds=delay)
+        self._client().send_message(QueueUrl=self._url, MessageBody=id_, DelaySeconds=delay)
 
     def send_all(self, ids: Iterable[str]) -> int:
         """Have many operations carried on at once: a call for ten messages.
@@ -49,7 +49,7 @@ class Queue:
 
     def _send_batch(self, ids: list[str]) -> int:
         entries = [{"Id": str(number), "MessageBody": id_} for number, id_ in enumerate(ids)]
-        reply = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]
+        reply = self._client().send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type]
         return len(reply.get("Successful", []))
 
 

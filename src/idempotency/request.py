@@ -65,7 +65,7 @@ class Request:
         body = raw.get("body") or ""
         path = matched_path(raw)
         return cls(
-            principal=principal(event),
+            principal=principal_of(event),
             method=event.http_method,
             route=event.resource,
             path=path,
@@ -179,7 +179,7 @@ class StoredEvent(dict[str, Any]):
             multiValueHeaders={"content-type": [request.content_type]},
             queryStringParameters={name: values[-1] for name, values in request.query.items()},
             multiValueQueryStringParameters=request.query,
-            pathParameters=_path_parameters(request.route, request.path),
+            pathParameters=path_parameters(request.route, request.path),
             requestContext={"path": f"{request.base_path}{request.path}"},
             body=base64.b64encode(request.body).decode(),
             isBase64Encoded=True,
@@ -207,7 +207,7 @@ def matched_path(event: Mapping[str, Any]) -> str:
     return _PARAMETER.sub(fill, route)
 
 
-def principal(event: APIGatewayProxyEvent) -> str:
+def principal_of(event: APIGatewayProxyEvent) -> str:
     """Who sent the request, as the gateway authenticated it; empty if it did not. Never what a client can choose.
 
     The kind comes first, so that no authorizer's principal is ever another's:
@@ -304,7 +304,7 @@ def _unicode(text: str) -> str:
     return text.encode(errors="surrogatepass").decode(errors="replace")
 
 
-def _path_parameters(route: str, path: str) -> dict[str, str]:
+def path_parameters(route: str, path: str) -> dict[str, str]:
     """Read the parameters out of a path that `matched_path` made."""
     pattern = _PARAMETER.sub(lambda match: f"(?P<p{match.start()}>{'.*' if match[2] else '[^/]*'})", route)
     found = re.fullmatch(pattern, path)

@@ -19,6 +19,7 @@ from botocore.parsers import ResponseParserError
 
 from idempotency.clock import Clock
 from idempotency.errors import Fenced, NotStorable, Rejected, RowTaken, Unavailable
+from idempotency.policy import SettingsError
 from idempotency.record import Record, Status
 from idempotency.response import Row, StoredResponse
 
@@ -57,6 +58,7 @@ _DIGITS = 38
 _INTEGERS = 10**_DIGITS
 _SMALLEST = Decimal("1E-130")
 _LARGEST = Decimal("1E+126")
+_WRONG_KEY = re.compile("does not match the schema|[Mm]issing the key|mismatch for key")
 # Bytes of a partition key.
 _KEY_LIMIT = 2_048
 
@@ -68,7 +70,12 @@ _CLAIM = """
 _CLAIM_RECOVERABLE = ", recovery_shard = :shard, principal = :principal, #request = if_not_exists(#request, :request)"
 # An owner that is late lengthens the lease with each checkpoint; whoever released or took it over changed the others.
 _AS_SEEN = "#status = :seen_status AND #owner = :seen_owner AND lease_until = :seen_lease_until"
-_DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
+_DUE = """
+    #status <> :completed AND expires_at > :now_seconds
+    AND (lease_until < :now OR (#status = :released AND lease_until < :soon))
+"""
+# Milliseconds by which the clock of a worker may be behind that gets a message just in time.
+_EARLY = 1_000
 # Whoever replaced or completed it meanwhile has set another time.
 _NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
 _OUTCOMES = "refused = :refused, begun = :begun, waits = :waits"
@@ -117,7 +124,7 @@ class _Table:
             except ClientError as error:
                 pause = next(pauses, None) if _conflicts(error) else None
                 if pause is None:
-                    raise _translate(error) from error
+                    raise _misfit(self.table, error) or _translate(error) from error
                 self._clock.sleep(pause)
             except (BotoCoreError, ResponseParserError) as error:
                 raise Unavailable("DynamoDB cannot be reached.") from error
@@ -182,7 +189,14 @@ class Store(_Table):
         Returns:
             The record with its stored request, or None if it is not due any more.
         """
-        values = {**_claim_values(candidate), "now": now, "now_seconds": now // 1000, "completed": Status.COMPLETED}
+        values = {
+            **_claim_values(candidate),
+            "now": now,
+            "soon": now + _EARLY,
+            "now_seconds": now // 1000,
+            "completed": Status.COMPLETED,
+            "released": Status.RELEASED,
+        }
         try:
             return self._update(candidate.id, f"{_CLAIM} ADD attempt :one, recoveries :one", _DUE, values)
         except _ConditionFailed as failed:
@@ -528,6 +542,17 @@ class _TransactionCanceled(Exception):
     def __init__(self, reasons: Sequence[Any]) -> None:
         super().__init__(", ".join(reason.get("Code", "None") for reason in reasons))
         self.reasons = reasons
+
+
+def _misfit(table: str, error: ClientError) -> SettingsError | None:
+    """Say what is wrong with a table that is not there, or is no table for this; None if it is something else."""
+    reasons = [reason.get("Message", "") for reason in error.response.get("CancellationReasons", [])]
+    said = "; ".join([error.response["Error"].get("Message", ""), *reasons])
+    if error.response["Error"]["Code"] == "ResourceNotFoundException":
+        return SettingsError(f"there is no table {table!r} in this account and region ({said})")
+    if _WRONG_KEY.search(said):
+        return SettingsError(f"the table {table!r} must have the partition key id (S), and no sort key ({said})")
+    return None
 
 
 def _translate(error: ClientError) -> Exception:

@@ -63,6 +63,11 @@ class Telemetry:
         """Tell for how long the operation has been due that has been due the longest; 0 if none is."""
         self._metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, milliseconds / 1000)
 
+    def recovered(self, id_: str, outcome: Outcome | None) -> None:
+        """Log how an attempt of recovery ended; None: there was nothing to do any more."""
+        if outcome is not None:
+            self._logger.info("recovered", outcome=outcome, record=id_)
+
     def doubt(self, doubts: Sequence[str], record: Record) -> None:
         """Tell an operator, at once, which effects of an operation may be left behind."""
         for doubt in doubts:

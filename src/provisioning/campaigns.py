@@ -1,12 +1,14 @@
 """Set up a campaign across services, once: its landing page, then the DNS record that leads there."""
 
 import os
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from idempotency import Body, Completion, Operation, Rejected
-from provisioning.dns import Dns
-from provisioning.funnels import Funnels
 from provisioning.resources import Resources
+
+if TYPE_CHECKING:
+    from provisioning.dns import Dns
+    from provisioning.funnels import Funnels
 
 
 class CampaignRequest(Body):
@@ -45,7 +47,7 @@ class CampaignRequest(Body):
 
 
 def launch(
-    campaign: CampaignRequest, operation: Operation, resources: Resources, funnels: Funnels, dns: Dns
+    campaign: CampaignRequest, operation: Operation, resources: Resources, funnels: "Funnels", dns: "Dns"
 ) -> Completion:
     """Launch a campaign; each step is undone if a later one fails for good.
 

@@ -35,9 +35,9 @@ class Campaign:
         """The id of its record."""
         return record_id(f"id:{PRINCIPAL}", "POST", PATH, self.key)
 
-    def post(self, client: Client) -> Answer:
+    def post(self, client: Client, prefer: str = "") -> Answer:
         """Send it once."""
-        return client.post(PATH, self._body, self.key)
+        return client.post(PATH, self._body, self.key, prefer)
 
     def post_until_done(self, client: Client, within: float = 90) -> Answer:
         """Send it until it is done."""

@@ -80,7 +80,7 @@ def in_process(
     monkeypatch.setattr(probe, "die", _die)
     monkeypatch.setattr(probe, "sleep", clock.advance)
     target = InProcess(tables, issued, clock)
-    monkeypatch.setattr(api, "sqs", target.messages.client)
+    monkeypatch.setattr(api, "sqs", lambda: target.messages.client)
     restart()
     yield target
     restart()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -14,11 +14,11 @@ from tests.e2e.faults import Faults, Rule
 from tools.local.client import Client
 from tools.local.myfunnel import Fault
 from tools.local.stack import Stack
-from tools.ops.recovery import recover
 from tools.ops.unfinished import unfinished
 
 ONE_OF_EACH = {"funnels": 1, "dns records": 1, "campaigns": 1}
 NOTHING = {"funnels": 0, "dns records": 0, "campaigns": 0}
+GOES_ON_WITHIN_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -168,16 +168,46 @@ def test_that_is_slow_refuses_duplicates_meanwhile(
     assert services.effects(campaign) == ONE_OF_EACH
 
 
-def test_that_waits_is_listed_and_recovered(
-    campaign: Campaign, stack: Stack, services: Services, alice: Client
+def test_that_fails_for_now_is_listed_and_goes_on_without_its_client(
+    campaign: Campaign, services: Services, alice: Client
 ) -> None:
-    fails(campaign, services, act=False, status=503, retry_after=1)
+    fails(campaign, services, act=False, status=503, retry_after=4)
     assert campaign.post(alice).status == 503
 
     [record] = [record for record in unfinished(services.store) if record.id == campaign.record_id]
     assert (record.attempt, record.last_error) == (1, "Retry: MyFunnelAPI answered 503.")
-    time.sleep(1)
-    recover(stack.client("lambda"), stack.recovery_function_name)
+    wait_until(lambda: completed(campaign, services))
 
     assert services.effects(campaign) == ONE_OF_EACH
     assert campaign.post(alice).replayed
+
+
+def test_is_launched_without_holding_the_connection(
+    campaign: Campaign, services: Services, alice: Client, bob: Client
+) -> None:
+    # Given a client that asks not to wait
+    accepted = campaign.post(alice, prefer="respond-async")
+    assert (accepted.status, accepted.headers["preference-applied"]) == (202, ["respond-async"])
+    status = f"/v1{accepted.headers['location'][0].partition('/v1')[2]}"
+
+    # When it looks at the status until it has ended
+    wait_until(lambda: alice.get(status).json["state"] == "succeeded")
+
+    # Then there is one of everything, the same request gets the answer, and nobody else sees the status
+    answer = campaign.post(alice)
+    assert (answer.status, answer.replayed) == (201, True)
+    assert alice.get(status).json["response"] == {"status": 201, "location": answer.headers["location"][0]}
+    assert services.effects(campaign) == ONE_OF_EACH
+    assert bob.get(status).status == 404
+
+
+def completed(campaign: Campaign, services: Services) -> bool:
+    record = services.record(campaign)
+    return record is not None and record.completed
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + GOES_ON_WITHIN_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

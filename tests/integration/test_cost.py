@@ -129,7 +129,7 @@ class Bench:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         self.api = Api(client, clock)
-        monkeypatch.setattr(api, "sqs", self.api.messages.client)
+        monkeypatch.setattr(api, "sqs", lambda: self.api.messages.client)
         self.monkeypatch = monkeypatch
         self.worker = worker
         self.rows = rows
@@ -155,6 +155,10 @@ class Bench:
         with Meter(worker.client, self._other) as cost:
             worker.refused(**request)
         return cost
+
+    def watch(self, hook: Callable[..., None]) -> None:
+        """Show each request to DynamoDB to a hook, just before it is sent."""
+        self._client.meta.events.register("before-send.dynamodb.*", hook)
 
     def on_ec2(self, provider: Mock) -> None:
         """Servers are effects elsewhere, from now on."""
@@ -438,6 +442,16 @@ def test_a_request_costs_what_the_page_says(row: str, bench: Bench) -> None:
 
     for column in fields(cost):
         assert agrees(said[column.name], getattr(cost, column.name)), (column.name, said, cost)
+
+
+@pytest.mark.parametrize(("request_", "most"), [(_server, 1_850), (_campaign, 5_900)], ids=["server", "campaign"])
+def test_a_request_sends_few_bytes(request_: Callable[[Bench], Cost], most: int, bench: Bench) -> None:
+    sent: list[int] = []
+    bench.watch(lambda request, **_: sent.append(len(request.body)))
+
+    request_(bench)
+
+    assert most * 0.8 < sum(sent) <= most, "lower the ceiling if it is less"
 
 
 @pytest.mark.parametrize("cell", ["", "2", "about 8", "at most 4"])

@@ -308,11 +308,11 @@ def raising(error: BaseException) -> NoReturn:
 WHILE_RUNNING: dict[str, tuple[Callable[[Operation], object], str]] = {
     "a value in the place of a step's call": (
         lambda operation: operation.step("server", cast("Any", {"id": "1"})),
-        "StepError: the call of step 'server' is a dict: write lambda … before it",
+        "StepError: the call of step 'server' is a value (dict): write lambda …: before it",
     ),
     "a value in the place of an undo": (
         lambda operation: operation.step("server", lambda key: key, undo=cast("Any", 7)),
-        "StepError: the undo of step 'server' is a int: write lambda … before it",
+        "StepError: the undo of step 'server' is a value (int): write lambda …: before it",
     ),
     "JSON in the place of a row": (
         lambda _: Completion(201, {}, rows=[cast("Any", {"id": "1"})]),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from tests.project import Copy
-from tools.setup import ROOT
+from tools.setup import ENVIRONMENTS, ROOT
 from tools.start.rename import renamed
 
 NEW = "a-name-of-24-letters-ok-"[:-1]
@@ -63,3 +65,20 @@ def test_says_in_one_line_what_is_no_name(name: str) -> None:
 
     assert (finished.returncode, finished.stdout) == (2, "")
     assert re.fullmatch(rf"error: NAME={name}: a name is lower case .*\n", finished.stderr)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository")
+@pytest.mark.skipif(not (ENVIRONMENTS["sam"] / "bin" / "sam").exists(), reason="needs sam")
+def test_begins_with_sam_init(tmp_path: Path) -> None:
+    command = ["init", "--location", f"git+file://{ROOT}", "--name", "orders-api", "--no-interactive"]
+
+    subprocess.run(
+        [ENVIRONMENTS["sam"] / "bin" / "sam", *command],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path), "SAM_CLI_TELEMETRY": "0"},
+        capture_output=True,
+        check=True,
+    )
+
+    copied = {path.name for path in (tmp_path / "orders-api").iterdir()}
+    assert {"Makefile", "pyproject.toml", "src", "template.yaml", "tests", "tools", "uv.lock"} <= copied

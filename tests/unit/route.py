@@ -57,7 +57,7 @@ class Route:
         self.messages = Messages(clock)
         store, queue = (
             Store(dynamodb, "IdempotencyTable", clock),
-            Queue(self.messages.client, "https://queue.example/recovery"),
+            Queue(lambda: self.messages.client, "https://queue.example/recovery"),
         )
         self.lifecycle = Lifecycle(store, self.telemetry, settings, clock, queue)
         self.idempotent = Idempotent(self.app, self.telemetry, lambda: self.lifecycle)

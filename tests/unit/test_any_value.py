@@ -17,9 +17,8 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idempotency import Body, Completion, Operation, Request, Row, Rows, Settings
+from idempotency import Body, Completion, Operation, Request, Row, Rows, Settings, principal
 from idempotency.record import Record, Status
-from idempotency.request import principal
 from idempotency.response import StoredResponse
 from tests.clocks import SetClock
 from tests.events import Context, proxy_event

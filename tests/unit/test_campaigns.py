@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from botocore.exceptions import ClientError, ReadTimeoutError
 
@@ -63,7 +64,7 @@ class TestLaunch:
         provider = SecretsProvider()
         event = "before-call.secrets-manager.*"
         provider.client.meta.events.register(event, lambda model, **_: read.append(model.name))
-        monkeypatch.setattr(api, "SecretsProvider", lambda **_: provider)
+        monkeypatch.setattr(parameters, "SecretsProvider", lambda **_: provider)
 
         for number in range(3):
             assert campaigns.launch({**CAMPAIGN, "domain": f"{number}.{DOMAIN}"}, key=f"key-{number}").status == 201

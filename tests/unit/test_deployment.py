@@ -319,12 +319,14 @@ class TestParametersThatAreOffByDefault:
             "AWS::DynamoDB::Table": lambda made: made["SSESpecification"].get("KMSMasterKeyId"),
             "AWS::Lambda::Function": lambda made: made.get("KmsKeyArn"),
             "AWS::Logs::LogGroup": lambda made: made.get("KmsKeyId"),
-            "AWS::SQS::Queue": lambda made: made.get("KmsMasterKeyId"),
         }
         without, within = resources_with(), resources_with(KmsKeyArn=_KEY)
         for type_, key_of in properties.items():
             for name in of_type(type_, self.RAW):
                 assert (name, key_of(without[name]), key_of(within[name])) == (name, None, _KEY)
+        for function in _FUNCTIONS:
+            assert "KeyPolicy" not in without[f"{function}Role"].get("ManagedPolicyArns", [])
+            assert "arn:aws:iam::123456789012:policy/KeyPolicy" in within[f"{function}Role"]["ManagedPolicyArns"]
 
     def test_let_a_browser_call(self) -> None:
         header = "method.response.header.Access-Control-Allow-Origin"

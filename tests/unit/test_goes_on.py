@@ -110,12 +110,12 @@ class TestRelease:
         route = world.route(run)
         assert route.post().status == 503
 
-        assert due(route, clock) == [3]
-        clock.advance(3)
+        assert due(route, clock) == [2]
+        clock.advance(2)
         assert route.work() == [Outcome.EXECUTED]
         assert route.post().replayed
 
-    @pytest.mark.parametrize(("pause", "messages"), [(899, [900]), (900, []), (5_000, [])])
+    @pytest.mark.parametrize(("pause", "messages"), [(899, [899]), (900, [900]), (901, []), (5_000, [])])
     def test_leaves_a_pause_to_the_sweep_that_no_message_can_have(
         self, world: World, clock: SetClock, pause: int, messages: list[float]
     ) -> None:
@@ -126,6 +126,7 @@ class TestRelease:
         route.post()
 
         assert due(route, clock) == messages
+        route.messages.waiting.clear()
         clock.advance(pause + 0.001)
         assert route.lifecycle.sweep(clock.now() + 28_000) == 1
 
@@ -203,6 +204,28 @@ class TestMessage:
         [(_, id_)] = route.messages.waiting
         clock.advance(-SKEW + 0.001)
         assert route.idempotent.resume(id_, _context()) is Outcome.EXECUTED
+
+    @pytest.mark.parametrize(("early", "outcome"), [(0.999, Outcome.EXECUTED), (1, None)])
+    def test_may_be_a_second_early(self, world: World, clock: SetClock, early: float, outcome: Outcome | None) -> None:
+        def run(operation: Operation) -> Completion:
+            if operation.attempt == 1:
+                raise Retry("later", retry_after=60)
+            return Completion(201, {})
+
+        route = world.route(run)
+        route.post()
+        clock.advance(60 - early)
+
+        assert route.idempotent.resume(world.record.id, _context()) is outcome
+
+    def test_is_never_early_for_an_attempt_that_may_be_running(self, world: World, clock: SetClock) -> None:
+        world.came = Killed()
+        route = world.route()
+        with pytest.raises(Killed):
+            route.post()
+        clock.advance(30)
+
+        assert route.idempotent.resume(world.record.id, _context()) is None
 
 
 class TestOutOfTime:
@@ -304,12 +327,12 @@ class TestWait:
 
         for _ in range(3):
             assert route.work() == [Outcome.PENDING]
-            assert due(route, clock) == [EVERY + 1]
-            clock.advance(EVERY + 1)
+            assert due(route, clock) == [EVERY]
+            clock.advance(EVERY)
         world.came = "i-1"
 
         assert route.work() == [Outcome.EXECUTED]
-        assert [(look - began) / 1000 for look in world.looks] == [0, 11, 22, 33]
+        assert [(look - began) / 1000 for look in world.looks] == [0, 10, 20, 30]
         assert world.calls == ["server"]
         assert (world.record.recoveries, world.record.attempt) == (1, 4)
         assert world.record.waits == {}

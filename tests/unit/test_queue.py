@@ -27,7 +27,7 @@ def sqs() -> Iterator[SQSClient]:
 
 @pytest.fixture
 def queue(sqs: SQSClient) -> Queue:
-    return Queue(sqs, sqs.create_queue(QueueName="recovery")["QueueUrl"])
+    return Queue(lambda: sqs, sqs.create_queue(QueueName="recovery")["QueueUrl"])
 
 
 def bodies(sqs: SQSClient, queue: Queue) -> list[str]:
@@ -69,10 +69,10 @@ def test_only_what_the_queue_took_is_counted() -> None:
     replies: list[Any] = [{"Successful": [{}] * 9, "Failed": [{}]}, {"Failed": [{}]}]
     client = Mock(send_message_batch=Mock(side_effect=replies))
 
-    assert Queue(client, "queue").send_all(map(str, range(11))) == 9
+    assert Queue(lambda: client, "queue").send_all(map(str, range(11))) == 9
 
 
 def test_the_functions_client_gives_up_soon() -> None:
-    config: Any = api.sqs.meta.config
+    config: Any = api.sqs().meta.config
 
     assert config.retries["total_max_attempts"] * (config.connect_timeout + config.read_timeout) <= 4

@@ -10,8 +10,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from idempotency import principal
 from idempotency.errors import Problem
-from idempotency.request import Request, StoredEvent, principal
+from idempotency.request import Request, StoredEvent
 from tests.events import proxy_event
 
 JSON = ("Content-Type", "application/json")

@@ -19,6 +19,7 @@ from tools.progress import task
 
 _PATH = "/v1/campaigns"
 _WITHIN_SECONDS = 60
+_HEALS_WITHIN_SECONDS = 15
 
 
 class ActTwo:
@@ -79,6 +80,7 @@ class ActTwo:
         story.sent(
             "sweep  (otherwise it runs every minute)", f"{sent} sent to the queue; finished {seconds:.1f} s later"
         )
+        story.claim("that took seconds", holds=seconds < _HEALS_WITHIN_SECONDS, seen=seconds)
         record = self._record()
         story.claim(
             "it finished the campaign, in the second attempt",

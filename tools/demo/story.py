@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,12 +12,19 @@ from rich.table import Table
 
 from tools.local.client import Answer
 
+_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+
 
 class Story:
-    """Tells what happens, and remembers the claims that turned out to be false."""
+    """Tells what happens, and remembers the claims that turned out to be false.
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False)
+    Args:
+        picture: where to draw the terminal as SVG in the end; None for nowhere.
+    """
+
+    def __init__(self, picture: Path | None = None) -> None:
+        self._picture = picture
+        self._console = Console(highlight=False, record=bool(picture), width=110 if picture else None)
         self._scene = 0
         self.claims = 0
         self.broken: list[str] = []
@@ -46,6 +55,10 @@ class Story:
         status = f"[{'green' if answer.status < 400 else 'yellow'}]{answer.status}[/]"
         self.sent(what, f"{status}  {'  '.join([_summary(answer), *marks])}")
 
+    def progress(self, line: str) -> None:
+        """Tell how far something is."""
+        self._console.print(f"  [dim]{line}[/]")
+
     def claim(self, claim: str, *, holds: bool, seen: Any = "") -> None:
         """Check a claim; if it is false, show what was seen instead."""
         self.claims += 1
@@ -72,6 +85,9 @@ class Story:
             self._console.print(f"[bold red]{len(self.broken)} of {self.claims} claims are false[/]")
         else:
             self._console.print(f"[bold green]all {self.claims} claims are true[/]")
+        if self._picture:
+            # Without the fonts that it would load from elsewhere: those of the reader's machine do.
+            self._picture.write_text(_FONTS.sub("", self._console.export_svg(title="make demo")))
 
 
 def _summary(answer: Answer) -> str:

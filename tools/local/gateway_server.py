@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.log_message("%s %s → %s", self.command, self.path, response.status)
 
 
-for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
+for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"):
     setattr(_Handler, f"do_{_method}", _Handler.serve)
 
 

@@ -55,6 +55,7 @@ class Stack:
         function_name: the API's function.
         recovery_function_name: the sweep: the function that finds what was abandoned.
         worker_function_name: the function that carries operations on.
+        recovery_queue_url: the queue in front of it.
         myfunnel_url: where MyFunnelAPI is, or its stand-in.
         dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
@@ -71,6 +72,7 @@ class Stack:
     function_name: str
     recovery_function_name: str
     worker_function_name: str
+    recovery_queue_url: str
     myfunnel_url: str
     dns_zone_id: str
     cloud_pid: int
@@ -200,6 +202,7 @@ def _describe(cloud: Cloud, url: str) -> Stack:
         function_name=outputs["FunctionName"],
         recovery_function_name=outputs["RecoveryFunctionName"],
         worker_function_name=outputs["WorkerFunctionName"],
+        recovery_queue_url=outputs["RecoveryQueueUrl"],
         myfunnel_url=found.references["MyFunnelApiUrl"],
         dns_zone_id=found.references["DnsZoneId"],
         cloud_pid=cloud.pid,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from samtranslator.translator.translator import Translator
 
 from tools.local.aws import REGION
 
+# It warns of toggles and metrics that only AWS has.
+logging.getLogger("samtranslator").setLevel(logging.ERROR)
 _PARTS = ("Parameters", "Rules", "Conditions", "Resources", "Outputs")
 
 

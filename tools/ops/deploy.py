@@ -9,6 +9,7 @@ reach the functions; the parameter ``Release``, which SAM does look at, takes it
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 from pathlib import Path
 
@@ -32,11 +33,14 @@ def command(environment: str, built: Path = BUILT) -> list[str]:
     if not (built / "template.yaml").exists():
         raise ToolError("nothing was built: run sam build first, or make deploy")
     sam = [str(ENVIRONMENTS["sam"] / "bin" / "sam"), "deploy", "--config-file", str(SAMCONFIG)]
+    # Nobody is there to confirm a change in a workflow.
+    unattended = ["--no-confirm-changeset"] if os.environ.get("CI") else []
     # What is said on the command line takes the place of what samconfig.toml says, so all of it is said.
     return [
         *sam,
         "--config-env",
         environment,
+        *unattended,
         "--parameter-overrides",
         *overrides,
         f"Release={release(built, overrides)}",

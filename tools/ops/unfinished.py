@@ -157,7 +157,10 @@ def main() -> None:
     if arguments.action == "retry" and not arguments.id:
         raise ToolError("which operation? For example: make retry ID=1f0c; make unfinished lists them")
     environment = environments.find(arguments.env)
-    store, queue = _store(environment), Queue(environment.client("sqs"), environment.outputs["RecoveryQueueUrl"])
+    store, queue = (
+        _store(environment),
+        Queue(lambda: environment.client("sqs"), environment.outputs["RecoveryQueueUrl"]),
+    )
     console = Console(highlight=False)
     match arguments.action:
         case "list":

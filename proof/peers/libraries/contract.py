@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import boto3
-from boto3.dynamodb.types import TypeSerializer
 from botocore.config import Config
 
 T = TypeVar("T")
@@ -53,10 +51,6 @@ class Site:
     def sdk(self) -> Config:
         """How the SDK is set."""
         return SDK.merge(TUNED) if self.tuned else SDK
-
-    def client(self) -> Any:
-        """Make a DynamoDB client."""
-        return boto3.client("dynamodb", endpoint_url=self.endpoint, config=self.sdk, **CREDENTIALS)
 
 
 @dataclass(frozen=True)
@@ -132,29 +126,6 @@ class Attempt(ABC):
 
 
 Work = Callable[[Attempt], Response]
-
-
-class Plain(Attempt):
-    """Business logic under a library that knows only the call as a whole.
-
-    The client's own key goes downstream, as the libraries' documentation advises; rows are written at once.
-    """
-
-    def __init__(self, request: Request, dynamodb: Any, table: str) -> None:
-        self._request = request
-        self._dynamodb = dynamodb
-        self._table = table
-
-    def step(self, name: str, call: Callable[[], T]) -> T:
-        return call()
-
-    def key(self, name: str) -> str:
-        return f"{self._request.key}:{name}"
-
-    def save(self, row: Mapping[str, Any]) -> None:
-        serialize = TypeSerializer().serialize
-        item = {name: serialize(value) for name, value in row.items()}
-        self._dynamodb.put_item(TableName=self._table, Item=item)
 
 
 @dataclass(frozen=True)

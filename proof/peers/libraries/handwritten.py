@@ -8,8 +8,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from proof.peers.libraries.contract import Library, Plain, Request, Response, Settings, Site, Work, Worker
+from proof.peers.libraries.contract import Library, Request, Response, Settings, Site, Work, Worker
 from proof.peers.libraries.rest import Context, application
+from proof.peers.libraries.sdk import Plain, dynamodb
 
 
 class Handwritten(Worker):
@@ -18,7 +19,7 @@ class Handwritten(Worker):
     def __init__(self, site: Site, settings: Settings) -> None:
         self._site = site
         self._ttl = settings.ttl
-        self._client = site.client()
+        self._client = dynamodb(site)
         self._app = application()
         self.emitters = [self._client.meta.events]
 

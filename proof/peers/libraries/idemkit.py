@@ -19,7 +19,6 @@ from mangum import Mangum
 from proof.peers.libraries.contract import (
     CREDENTIALS,
     Library,
-    Plain,
     Request,
     Response,
     Settings,
@@ -28,6 +27,7 @@ from proof.peers.libraries.contract import (
     Worker,
 )
 from proof.peers.libraries.rest import Context
+from proof.peers.libraries.sdk import Plain, dynamodb
 
 # The one warns about the short leases that the scenarios need, the other logs each exception that it answers with 500.
 for name in ("idemkit", "mangum.http"):
@@ -39,7 +39,7 @@ class Idemkit(Worker):
 
     def __init__(self, site: Site, settings: Settings) -> None:
         self._site = site
-        self._client = site.client()
+        self._client = dynamodb(site)
         self._loop = asyncio.new_event_loop()
         self._backend = DynamoBackend(
             table=site.records, endpoint_url=site.endpoint, create_table=False, config=site.sdk, **CREDENTIALS

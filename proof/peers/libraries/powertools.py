@@ -20,8 +20,9 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyValidationError,
 )
 
-from proof.peers.libraries.contract import Library, Plain, Request, Response, Settings, Site, Work, Worker
+from proof.peers.libraries.contract import Library, Request, Response, Settings, Site, Work, Worker
 from proof.peers.libraries.rest import Context, application
+from proof.peers.libraries.sdk import Plain, dynamodb
 
 _STATUSES: dict[type[Exception], int] = {
     IdempotencyKeyError: 400,
@@ -36,7 +37,7 @@ class Powertools(Worker):
 
     def __init__(self, site: Site, settings: Settings) -> None:
         self._site = site
-        self._client = site.client()
+        self._client = dynamodb(site)
         self._context = Context(settings.lease)
         self._app = application()
         self.emitters = [self._client.meta.events]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from io import StringIO
 from typing import Any, TypeVar, cast
 
+import botocore.session
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver
 from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -17,6 +18,7 @@ from idempotency import Settings as Stack
 from idempotency.clock import Clock
 from idempotency.store import Store
 from proof.peers.libraries.contract import (
+    CREDENTIALS,
     ROUTE,
     Attempt,
     Library,
@@ -57,7 +59,9 @@ class ProvisionOnce(Worker):
     """A route with the decorator `Idempotent`."""
 
     def __init__(self, site: Site, settings: Settings) -> None:
-        client = replace(site, tuned=True).client()
+        client: Any = botocore.session.get_session().create_client(
+            "dynamodb", endpoint_url=site.endpoint, config=replace(site, tuned=True).sdk, **CREDENTIALS
+        )
         self.emitters = [client.meta.events]
         self._site = site
         self._metrics = cast("Metrics", EphemeralMetrics(namespace="Bench", service="bench"))

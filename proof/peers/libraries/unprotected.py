@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from proof.peers.libraries.contract import Library, Plain, Request, Response, Settings, Site, Work, Worker
+from proof.peers.libraries.contract import Library, Request, Response, Settings, Site, Work, Worker
 from proof.peers.libraries.rest import Context, application
+from proof.peers.libraries.sdk import Plain, dynamodb
 
 
 class Unprotected(Worker):
@@ -11,7 +12,7 @@ class Unprotected(Worker):
 
     def __init__(self, site: Site, settings: Settings) -> None:
         self._site = site
-        self._client = site.client()
+        self._client = dynamodb(site)
         self._app = application()
         self.emitters = [self._client.meta.events]
 
