@@ -48,7 +48,7 @@ dynamodb = cast(
             read_timeout=2,
             retries={"mode": "standard", "total_max_attempts": 3},
             parameter_validation=False,
-            user_agent="provision-once",  # the SDK would put its own together at each call, from some forty parts
+            user_agent="provision-once",  # the SDK would make its own from forty parts at each call
         ),
     ),
 )

@@ -67,6 +67,12 @@ def test_every_method_has_its_path_query_and_body(method: str) -> None:
     assert event["multiValueQueryStringParameters"] == {"c": ["1", "2"]}
 
 
+@pytest.mark.parametrize("method", ["TRACE", "QUERY"])
+def test_a_method_that_no_resource_has_is_answered_by_the_gateway(method: str) -> None:
+    with serving() as url:
+        assert exchange(f"{url.removesuffix('/dev')}/none", method, [], b"").status == 403
+
+
 def test_a_body_over_10_mb_is_refused_before_it_was_read() -> None:
     with serving() as url:
         answer = exchange(f"{url}/a", "POST", [], b" " * 10_485_761)

@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -75,6 +75,12 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
     gateway: ClassVar[Gateway]
 
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        """The server looks for a method named after each request's; which there are is the gateway's to say."""
+        if name.startswith("do_"):
+            return self.serve
+        raise AttributeError(name)
+
     def serve(self) -> None:
         """Answer a request."""
         if self.headers.defects or "Transfer-Encoding" in self.headers:
@@ -101,10 +107,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body if self.command != "HEAD" else b"")
             self.wfile.flush()
         self.log_message("%s %s → %s", self.command, self.path, response.status)
-
-
-for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"):
-    setattr(_Handler, f"do_{_method}", _Handler.serve)
 
 
 def _reason(payload: bytes) -> str:
