@@ -143,7 +143,7 @@ def _world(home: Path, random: Random) -> Iterator[_World]:
             # Two workers then differ by at most what the settings allow.
             "CLOCK_SKEW_SECONDS": str(Settings().clock_skew / 2),
         }
-        running = local_stack.running(home / "cloud", port=port, parameters=parameters, environment=environment)
+        running = local_stack.running(home / "cloud", cloud_port=port, parameters=parameters, environment=environment)
         yield _World(cleanup.enter_context(running), faults, dynamodb, proxied)
 
 

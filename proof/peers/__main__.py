@@ -7,13 +7,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -34,6 +34,14 @@ _LIBRARIES = [module.LIBRARY for module in _MODULES]
 _BASE = 1
 """The column to which the others are compared: Powertools."""
 _PAGES = ROOT / "docs"
+_PARTS = {
+    "behaviours": "comparison.md",
+    "capacity": "comparison.md",
+    "times": "performance.md",
+    "starts": "performance.md",
+    "growth": "performance.md",
+}
+"""What can be measured on its own → the page that shows it."""
 _RESULTS = ROOT / "proof" / "peers" / "results.json"
 
 
@@ -43,36 +51,42 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=9, help="cold starts of each library (default: 9)")
     parser.add_argument("--pages", type=Path, default=_PAGES, help="the folder of the pages to write (default: docs)")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="the file of all figures (default: proof/…)")
+    parser.add_argument(
+        "--only", nargs="+", choices=_PARTS, default=list(_PARTS), help="the parts to measure (default: all)"
+    )
     arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    shown: dict[str, list[Table]] = {"comparison.md": [], "performance.md": []}
     with dynamodb_local.running() as server, ExitStack() as stack:
 
-        def stage(library: Library, *, tuned: bool = False) -> Stage:
-            return stack.enter_context(Stage(library, server.endpoint_url, tuned=tuned))
+        def staged(*libraries: Library, tuned: bool = False) -> list[Stage]:
+            return [stack.enter_context(Stage(library, server.endpoint_url, tuned=tuned)) for library in libraries]
 
-        behaviour = compare_behaviours(server.endpoint_url)
-        stages = [stage(library) for library in _LIBRARIES]
-        floor = stage(unprotected.LIBRARY)
-        capacity = compare_capacity([*stages, floor])
-        tuned = [stage(library, tuned=True) for library in (*_LIBRARIES[1:], unprotected.LIBRARY)]
-        times = compare_times([*stages, floor, *tuned], arguments.rounds)
-        starts = compare_starts([*stages, floor], arguments.starts)
-        growth = grow.measure(server.endpoint_url)
-    prices = compare_prices(capacity, times)
+        stages = staged(*_LIBRARIES, unprotected.LIBRARY)
+        measure: dict[str, Callable[[], tuple[Any, Sequence[Table]]]] = {
+            "behaviours": lambda: ({}, [compare_behaviours(server.endpoint_url)]),
+            "capacity": lambda: compare_capacity(stages),
+            "times": lambda: compare_times(
+                [*stages, *staged(*_LIBRARIES[1:], unprotected.LIBRARY, tuned=True)], arguments.rounds
+            ),
+            "starts": lambda: compare_starts(stages, arguments.starts),
+            "growth": lambda: (grow.measure(server.endpoint_url), []),
+        }
+        for part in arguments.only:
+            results[part], tables = measure[part]()
+            shown[_PARTS[part]] += tables
+    if {"capacity", "times"} <= results.keys():
+        priced = compare_prices(results["capacity"], results["times"], [*map(_name, stages)])
+        shown["performance.md"].append(priced)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in (behaviour, capacity.table, *times.tables, starts.table, prices):
-        table.show(console)
-    results = {
-        "measured": _circumstances(),
-        "capacity": capacity.figures,
-        "times": times.figures,
-        "starts": starts.figures,
-        "growth": growth,
-    }
-    arguments.results.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write(arguments.pages / "comparison.md", _introduction(), [behaviour, capacity.table])
-    write(arguments.pages / "performance.md", _introduction(), [*times.tables, starts.table, prices])
-    for name, picture in grow.plots(growth).items():
+    for name, tables in shown.items():
+        for table in tables:
+            table.show(console)
+        write(arguments.pages / name, _introduction(), tables)
+    for name, picture in grow.plots(results.get("growth", {})).items():
         (arguments.pages / "images" / name).write_text(picture)
+    results = {"measured": _circumstances(), **{part: results[part] for part in _PARTS if results.get(part)}}
+    arguments.results.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     console.print(f"written to {arguments.pages} and {arguments.results}")
 
 
@@ -88,20 +102,11 @@ def compare_behaviours(endpoint: str) -> Table:
     return Table("Behaviour", ["", *names], [*rows, ["yes", *totals]], note)
 
 
-class Compared(NamedTuple):
-    """Figures, and the tables that show them: row → column → figure → number."""
-
-    figures: dict[str, dict[str, dict[str, float]]]
-    tables: Sequence[Table]
-
-    @property
-    def table(self) -> Table:
-        """The only one."""
-        [table] = self.tables
-        return table
+Figures = dict[str, dict[str, dict[str, float]]]
+"""Row → column → figure → number."""
 
 
-def compare_capacity(stages: Sequence[Stage]) -> Compared:
+def compare_capacity(stages: Sequence[Stage]) -> tuple[Figures, list[Table]]:
     """Count round trips and capacity units of each kind of request."""
     meters = {
         scenario.name: {_name(stage): costs.count(scenario, stage) for stage in stages}
@@ -120,10 +125,10 @@ def compare_capacity(stages: Sequence[Stage]) -> Compared:
         }
         for name, row in meters.items()
     }
-    return Compared(figures, [Table("Round trips and capacity", ["", *map(_name, stages)], rows, note)])
+    return figures, [Table("Round trips and capacity", ["", *map(_name, stages)], rows, note)]
 
 
-def compare_times(stages: Sequence[Stage], rounds: int) -> Compared:
+def compare_times(stages: Sequence[Stage], rounds: int) -> tuple[Figures, list[Table]]:
     """Time each kind of request, under the libraries in turn."""
     columns = [costs.Column.of(stage) for stage in stages]
     costs.time_round(columns)  # for connections, and imports inside functions
@@ -131,7 +136,7 @@ def compare_times(stages: Sequence[Stage], rounds: int) -> Compared:
         costs.time_round(columns, number % len(columns))
         for number in track(range(rounds), "CPU and latency", console=progress)
     ]
-    figures: dict[str, dict[str, dict[str, float]]] = {}
+    figures: Figures = {}
     for kind in costs.KINDS:
         figures[kind] = {_name(stage): {} for stage in stages}
         for figure in ("cpu", "latency"):
@@ -152,7 +157,7 @@ def compare_times(stages: Sequence[Stage], rounds: int) -> Compared:
     )
     names = [_name(stage) for stage in stages]
     peers = [name for name in names[1:] if not name.endswith(_TUNED)]
-    return Compared(
+    return (
         figures,
         [
             Table("CPU and latency", ["", names[0], *peers], _show_times(figures, [names[0], *peers]), note),
@@ -166,14 +171,14 @@ def compare_times(stages: Sequence[Stage], rounds: int) -> Compared:
     )
 
 
-def compare_starts(stages: Sequence[Stage], starts: int) -> Compared:
+def compare_starts(stages: Sequence[Stage], starts: int) -> tuple[Figures, list[Table]]:
     """Start each library in new processes, in turn."""
     modules = [*_MODULES, unprotected]
     measured = [
         [costs.start(module.__name__, stage.site) for module, stage in zip(modules, stages, strict=True)]
         for _ in track(range(starts), "cold starts", console=progress)
     ]
-    figures: dict[str, dict[str, dict[str, float]]] = {}
+    figures: Figures = {}
     for part, name in enumerate(("Python started and library imported", "… and the first request answered")):
         figures[name] = {
             _name(stage): {
@@ -189,7 +194,7 @@ def compare_starts(stages: Sequence[Stage], starts: int) -> Compared:
         [name, *(f"{figure['cpu_ms']:.0f} ms, {figure['cpu_ratio']:.2f}x" for figure in row.values())]
         for name, row in figures.items()
     ]
-    return Compared(figures, [Table("Cold start", ["", *map(_name, stages)], rows, note)])
+    return figures, [Table("Cold start", ["", *map(_name, stages)], rows, note)]
 
 
 _PRICED = {
@@ -201,14 +206,13 @@ _PRICED = {
 """Kind of request that is timed → the scenario whose capacity is counted."""
 
 
-def compare_prices(capacity: Compared, times: Compared) -> Table:
+def compare_prices(capacity: Figures, times: Figures, names: Sequence[str]) -> Table:
     """Price a million requests of each kind."""
-    names = list(next(iter(capacity.figures.values())))
     rows = []
     for kind, scenario in _PRICED.items():
         cells = []
         for name in names:
-            cost, latency = capacity.figures[scenario][name], times.figures[kind][name]["latency_ms"]
+            cost, latency = capacity[scenario][name], times[kind][name]["latency_ms"]
             cells.append(str(prices.Price.of(cost["write_units"], cost["read_units"], latency)))
         rows.append([kind, *cells])
     note = (

@@ -48,7 +48,7 @@ class Table:
 
 
 def write(page: Path, introduction: str, tables: Sequence[Table]) -> None:
-    """Replace what was measured last time on a page; everything around it stays.
+    """Replace what was measured last time on a page; everything around it stays, and tables that are not given.
 
     Raises:
         ValueError: if the page has no place for it.
@@ -58,7 +58,11 @@ def write(page: Path, introduction: str, tables: Sequence[Table]) -> None:
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"{page.name} has no place for the tables, between {_BEGIN} and {_END}")
-    measured = "\n\n".join([begin, introduction, *(table.markdown() for table in tables), end])
+    new = {table.title: table.markdown() for table in tables}
+    old = {
+        section.partition("\n")[0]: f"### {section.strip()}" for section in rest.partition(_END)[0].split("### ")[1:]
+    }
+    measured = "\n\n".join([begin, introduction, *(old | new).values(), end])
     page.write_text(before + measured + after)
 
 

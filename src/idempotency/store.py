@@ -546,8 +546,8 @@ class _TransactionCanceled(Exception):
 
 def _misfit(table: str, error: ClientError) -> SettingsError | None:
     """Say what is wrong with a table that is not there, or is no table for this; None if it is something else."""
-    reasons = [reason.get("Message", "") for reason in error.response.get("CancellationReasons", [])]
-    said = "; ".join([error.response["Error"].get("Message", ""), *reasons])
+    told = [error.response["Error"], *error.response.get("CancellationReasons", [])]
+    said = "; ".join(each.get("Message") or "" for each in told)
     if error.response["Error"]["Code"] == "ResourceNotFoundException":
         return SettingsError(f"there is no table {table!r} in this account and region ({said})")
     if _WRONG_KEY.search(said):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -78,8 +80,8 @@ def functions() -> Functions:
 @pytest.fixture
 def send(functions: Functions) -> Callable[..., Response]:
     """Sends a request to one gateway, which keeps its cache."""
-    time = {"now": 0.0}
-    serving = {"api": API, "gateway": Gateway(API, functions.invoke, lambda: time["now"])}
+    clock = {"now": 0.0}
+    serving = {"api": API, "gateway": Gateway(API, functions.invoke, lambda: clock["now"])}
 
     def send(
         method: str = "POST",
@@ -90,9 +92,9 @@ def send(functions: Functions) -> Callable[..., Response]:
         api: Api = API,
         after: float = 0,
     ) -> Response:
-        time["now"] += after
+        clock["now"] += after
         if api is not serving["api"]:
-            serving.update(api=api, gateway=Gateway(api, functions.invoke, lambda: time["now"]))
+            serving.update(api=api, gateway=Gateway(api, functions.invoke, lambda: clock["now"]))
         answering: Any = serving["gateway"]
         answer: Response = answering.answer(Request(method, f"/dev{path}", headers, body))
         return answer
@@ -199,6 +201,18 @@ class TestAuthorizer:
 
         asked = [event["authorizationToken"] for event in functions.authorized]
         assert asked == ["Bearer t", "Bearer t", "Bearer other"]
+
+    def test_is_asked_once_by_requests_that_come_at_once(self, functions: Functions) -> None:
+        def invoke(function: str, event: Mapping[str, Any], seconds: float) -> bytes:
+            time.sleep(0.1)  # long enough for all of them to be there
+            return functions.invoke(function, event, seconds)
+
+        sending = Gateway(API, invoke)
+        request = Request("POST", "/dev/v1/things", [TOKEN, JSON, ("Idempotency-Key", "k")], b'{"size": 1}')
+        with ThreadPoolExecutor(5) as clients:
+            answers = list(clients.map(lambda _: sending.answer(request).status, range(5)))
+
+        assert (answers, len(functions.authorized), len(functions.events)) == ([201] * 5, 1, 5)
 
     def test_is_always_asked_without_a_cache(self, send: Send, functions: Functions) -> None:
         uncached = replace(_POST, authorizer=replace(_AUTHORIZED, ttl=0))

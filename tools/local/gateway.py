@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -139,6 +140,7 @@ class Gateway:
         self._invoke = invoke
         self._now = now
         self._policies: dict[tuple[Authorizer, str], tuple[float, Mapping[str, Any]]] = {}
+        self._asking: dict[tuple[Authorizer, str], Lock] = defaultdict(Lock)
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = Lock()
 
@@ -198,11 +200,17 @@ class Gateway:
         return {"principalId": said["principalId"], **{k: str(v) for k, v in said.get("context", {}).items()}}
 
     def _policy(self, authorizer: Authorizer, token: str, arn: str) -> Mapping[str, Any]:
-        """The authorizer's answer to a token, from the cache if it is still there."""
-        until, said = self._policies.get((authorizer, token), (0.0, {}))
-        if self._now() >= until or not said:
-            said = self._ask(authorizer, {"type": "TOKEN", "authorizationToken": token, "methodArn": arn})
-            if authorizer.ttl:
+        """The authorizer's answer to a token, from the cache if it is still there.
+
+        Requests that come at once ask once: a small machine has no room for a worker each.
+        """
+        event = {"type": "TOKEN", "authorizationToken": token, "methodArn": arn}
+        if not authorizer.ttl:
+            return self._ask(authorizer, event)
+        with self._asking[authorizer, token]:
+            until, said = self._policies.get((authorizer, token), (0.0, {}))
+            if self._now() >= until or not said:
+                said = self._ask(authorizer, event)
                 self._policies[authorizer, token] = (self._now() + authorizer.ttl, said)
         return said
 

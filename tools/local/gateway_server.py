@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     gateway: ClassVar[Gateway]
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        """Whatever the method, the gateway answers."""
+        """The server looks for a method named after each request's; which there are is the gateway's to say."""
         if name.startswith("do_"):
             return self.serve
         raise AttributeError(name)

@@ -142,6 +142,7 @@ def running(
     parameters: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     variant: Callable[[Path], Path] = lambda built: built,
+    cloud_port: int = 0,
 ) -> Iterator[Stack]:
     """A freshly built and deployed stack, on a cloud of its own, for the length of a `with` block.
 
@@ -151,9 +152,10 @@ def running(
         parameters: template parameters, besides those of the environment `local`.
         environment: variables for the cloud, which its functions inherit.
         variant: turns what was built into what is deployed instead.
+        cloud_port: where the cloud listens; 0 for a free port.
     """
     with guarding(__spec__.name, home):
-        yield _start(home, port, parameters or {}, environment, variant)
+        yield _start(home, port, parameters or {}, environment, variant, cloud_port)
 
 
 def _start(
@@ -162,11 +164,12 @@ def _start(
     parameters: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
     variant: Callable[[Path], Path] = lambda built: built,
+    cloud_port: int = 0,
 ) -> Stack:
     with task("start the local cloud"):
         stop(home)
         port = free_port(port)
-        cloud = local_cloud.start(home, environment=environment)
+        cloud = local_cloud.start(home, port=cloud_port, environment=environment)
         outside = neighbours.set_up(cloud, home)
     with task("build (sam build)"):
         built = variant(build())

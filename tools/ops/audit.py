@@ -58,7 +58,6 @@ STACKS: Mapping[str, Mapping[str, str]] = {
 
 ACCEPTED_BY_CFN_LINT = {
     "W1020": "SAM fills parameters in, and leaves the !Sub around them",
-    "W1030": "CertificateArn is empty by default, and used only with a domain: a rule of the template sees to that",
     "W2001": "the parameters that SAM fills in are not used any more after it",
 }
 """Findings that are left, each with the reason."""

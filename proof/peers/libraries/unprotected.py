@@ -18,7 +18,10 @@ class Unprotected(Worker):
 
     def post(self, request: Request, work: Work) -> Response:
         self._app.context.update(work=work, attempt=Plain(request, self._client, self._site.rows))
-        return Response.of(self._app.resolve(request.event(), Context(28)))
+        try:
+            return Response.of(self._app.resolve(request.event(), Context(28)))
+        except Exception:  # noqa: BLE001 - as Lambda does
+            return Response(502, "")
 
 
 LIBRARY = Library("No idempotency", "", Unprotected)
