@@ -36,6 +36,8 @@ class Trait(Enum):
     """Refuses a body against its model before the function is asked, without saying where it is wrong."""
     EVERY_HEADER = auto()
     """Passes a header that was sent twice on to the function, and refuses a bare line break in one."""
+    DEFAULT_FOR_ACCEPT = auto()
+    """Takes a request without Accept for one that accepts everything."""
 
 
 @dataclass(frozen=True)

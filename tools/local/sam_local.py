@@ -26,7 +26,7 @@ import yaml
 from tools import tokens
 from tools.errors import ToolError, run
 from tools.local import dynamodb_local, stack, template
-from tools.local.aws import REGION, local_client
+from tools.local.aws import KEY, REGION, local_client
 from tools.local.processes import HOST, free_port, wait_until_listening
 from tools.local.tables import create_table
 from tools.progress import console, task
@@ -156,8 +156,8 @@ def _environment() -> dict[str, str]:
     """Variables for sam: DynamoDB Local keeps the tables of each access key and region apart."""
     return {
         **os.environ,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": KEY,
         "AWS_DEFAULT_REGION": REGION,
         "SAM_CLI_TELEMETRY": "0",
     }
