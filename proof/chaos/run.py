@@ -152,7 +152,10 @@ def _trouble(world: _World, random: Random) -> Iterator[Counter[str]]:
     """Now and then, kill a worker, take DynamoDB or MyFunnelAPI down, or lose or repeat messages; yields the counts."""
     troubles = Counter({"workers killed": 0})
     sqs, dynamodb = world.stack.client("sqs"), world.stack.client("dynamodb")
-    queue, store = Queue(sqs, world.stack.recovery_queue_url), Store(dynamodb, world.stack.idempotency_table, Clock())
+    queue, store = (
+        Queue(lambda: sqs, world.stack.recovery_queue_url),
+        Store(dynamodb, world.stack.idempotency_table, Clock()),
+    )
     over = threading.Event()
 
     def reign() -> None:

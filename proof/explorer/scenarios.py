@@ -717,7 +717,8 @@ class Deployment:
     def _lifecycle(self, telemetry: Telemetry) -> Lifecycle:
         clock = Clock(self.world)
         store = Store(Client(self.world, reliable=self.scenario.reliable), RECORDS, clock)  # type: ignore[arg-type]  # it stands in for boto3's
-        queue = Queue(sdk.Queue(self.world), "queue") if self.scenario.deliveries else None  # type: ignore[arg-type]
+        sqs = sdk.Queue(self.world)
+        queue = Queue(lambda: sqs, "queue") if self.scenario.deliveries else None  # type: ignore[arg-type, return-value]
         return Lifecycle(store, telemetry, self.scenario.settings, clock, queue)  # type: ignore[arg-type]
 
     def _context(self, deadline: int) -> Any:
