@@ -242,6 +242,8 @@ def watch_answer(world: World, actor: Actor) -> None:
     record = world.database.tables[RECORDS].items.get((actor.notes.get("record"),))
     if answer.status == 500 and not is_final(world, answer):
         world.violate(4, f"{actor.name} failed inside: {answer.body.decode()}")
+    if answer.status == 202 and not record:
+        world.violate(4, f"{actor.name} was told that its operation is accepted, of which there is no record")
     if answer.status == 409 and record and _text(record, "owner") in actor.notes.get("claimed", ()):
         world.violate(5, f"{actor.name} took its own write for somebody else's")
     if not is_final(world, answer) or refuses_the_key(answer):

@@ -328,7 +328,7 @@ def accepted_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
 
 
 def message_claims_what_runs(patch: pytest.MonkeyPatch) -> None:
-    whenever = "(lease_until <> :now OR lease_until < :soon OR #status = :released)"
+    whenever = "lease_until <> :now"
     patch.setattr(store, "_DUE", f"#status <> :completed AND expires_at > :now_seconds AND {whenever}")
 
 

@@ -135,11 +135,14 @@ class Model:
 
     def recover(self) -> None:
         """Finish what was abandoned, which the sweep finds, and what a message names that was released."""
+        began = self.now
         for known in self.keys.values():
-            named = any(comes <= self.now for comes in known.messages)
-            known.messages = [comes for comes in known.messages if comes > self.now]
-            early = _EARLY_SECONDS * 1000 if named and known.status == "released" else 0
-            if known.status != "completed" and known.free_at < self.now + early and self.now < known.forgotten_at:
+            named = any(comes <= began for comes in known.messages)
+            known.messages = [comes for comes in known.messages if comes > began]
+            if named and known.status == "released" and 0 <= known.free_at - self.now < _EARLY_SECONDS * 1000:
+                self.now = known.free_at + 1
+            found = named or known.free_at < began
+            if found and known.status != "completed" and known.free_at < self.now < known.forgotten_at:
                 self._complete(known, 201)
 
     def forget_warmth(self) -> None:

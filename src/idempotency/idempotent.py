@@ -196,6 +196,7 @@ class Idempotent:
         record = self.lifecycle.store.get(id_)
         if record is None or record.request is None:
             return None
+        self.lifecycle.wait_until_due(record)
         try:
             event = Resumed(record)
         except Exception as error:  # noqa: BLE001 - written by another version, in a form that this one may not know

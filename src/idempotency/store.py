@@ -70,12 +70,7 @@ _CLAIM = """
 _CLAIM_RECOVERABLE = ", recovery_shard = :shard, principal = :principal, #request = if_not_exists(#request, :request)"
 # An owner that is late lengthens the lease with each checkpoint; whoever released or took it over changed the others.
 _AS_SEEN = "#status = :seen_status AND #owner = :seen_owner AND lease_until = :seen_lease_until"
-_DUE = """
-    #status <> :completed AND expires_at > :now_seconds
-    AND (lease_until < :now OR (#status = :released AND lease_until < :soon))
-"""
-# Milliseconds by which the clock of a worker may be behind that gets a message just in time.
-_EARLY = 1_000
+_DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 # Whoever replaced or completed it meanwhile has set another time.
 _NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
 _OUTCOMES = "refused = :refused, begun = :begun, waits = :waits"
@@ -192,10 +187,8 @@ class Store(_Table):
         values = {
             **_claim_values(candidate),
             "now": now,
-            "soon": now + _EARLY,
             "now_seconds": now // 1000,
             "completed": Status.COMPLETED,
-            "released": Status.RELEASED,
         }
         try:
             return self._update(candidate.id, f"{_CLAIM} ADD attempt :one, recoveries :one", _DUE, values)

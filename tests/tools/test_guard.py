@@ -15,12 +15,13 @@ from tools.setup import ROOT
 
 _GUARDED = "tests.guarded"
 _WAITS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from tools.errors import run
 from tools.local.guard import guarding
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and so would this
     with guarding(sys.argv[1], Path(sys.argv[2])):
         print("guarded", flush=True)
         time.sleep(60)

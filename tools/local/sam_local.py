@@ -102,7 +102,7 @@ class SamLocal:
             wait_until_listening(process, port, "sam local start-api", seconds=_START_TIMEOUT_SECONDS, log=log)
             yield f"http://{HOST}:{port}"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # what was begun in the background ignores an interrupt
             process.wait()
 
     def _command(self, action: str, *arguments: str) -> list[str]:
