@@ -13,12 +13,14 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -30,7 +32,7 @@ from tools.local.aws import KEY, REGION, local_client
 from tools.local.processes import HOST, free_port, wait_until_listening
 from tools.local.tables import create_table
 from tools.progress import console, task
-from tools.setup import ENVIRONMENTS, ROOT
+from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
 EVENTS = ROOT / "events"
 # The name by which a container knows its host.
@@ -129,14 +131,15 @@ def ready(
         ToolError: if Docker does not answer, or DynamoDB Local cannot be started.
     """
     _require_docker()
-    with dynamodb_local.running() as server:
+    with dynamodb_local.running() as server, TemporaryDirectory(prefix="sam-local-", dir=LOCAL) as home:
         dynamodb = local_client("dynamodb", server.endpoint_url)
         for name in _TABLES:
             # sam local gives functions the logical id of a table as its name.
             create_table(dynamodb, name, name)
         authorizer_event = json.loads((EVENTS / "authorizer.json").read_text())
         tokens.put(dynamodb, "TokensTable", authorizer_event["authorizationToken"].split()[1], "alice")
-        built = variant(stack.build())
+        # A copy, which the next build does not take away from under the functions.
+        built = shutil.copytree(variant(stack.build()), Path(home) / "build")
         adapted = template.load(built / "template.yaml")
         _adapt(adapted, server.port)
         path = built / "docker.yaml"
