@@ -70,9 +70,9 @@ test: ## Run all tests
 	$(RUN) pytest $(PARALLEL)
 
 .PHONY: test-unit
-test-unit: ## Run only the tests that need no server
+test-unit: ## Run only the quick tests that need no server
 	$(SETUP) dev
-	$(RUN) pytest $(PARALLEL) tests/unit tests/tools
+	$(RUN) pytest $(PARALLEL) -m "not slow" tests/unit tests/tools
 
 .PHONY: sam-local
 sam-local: ## Invoke the functions in Docker with every event of events/: make sam-local [EVENT=provision | SERVE=1]

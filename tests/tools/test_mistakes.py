@@ -22,6 +22,8 @@ from tools.errors import ToolError
 from tools.local import stack
 from tools.setup import ROOT
 
+pytestmark = pytest.mark.slow
+
 _TITLED = """\
     SCHEMA = {
         "type": "object",

@@ -15,6 +15,8 @@ from tests.project import Copy
 from tools.setup import ENVIRONMENTS, ROOT
 from tools.start.rename import renamed
 
+pytestmark = pytest.mark.slow
+
 NEW = "a-name-of-24-letters-ok-"[:-1]
 
 

@@ -15,6 +15,8 @@ from tests.project import Copy
 from tools.local import template
 from tools.setup import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "adding-an-endpoint.md"
 MODULE, TESTS = "src/provisioning/feeds.py", "tests/unit/test_feeds.py"
 _COMMAND = re.compile(r"^    make new-operation NAME=(\S+) STEPS=(\S+)$", re.MULTILINE)
