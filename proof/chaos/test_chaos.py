@@ -99,7 +99,7 @@ def test_workers_die_and_every_campaign_exists_once(
 
 
 def _persistent(campaign: Campaign, client: Client, services: Services) -> None:
-    assert campaign.post_until_done(client, within=300).status == 201
+    assert campaign.post_until_done(client, within=600).status == 201
 
 
 def _vanishing(campaign: Campaign, client: Client, services: Services) -> None:
