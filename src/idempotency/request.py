@@ -74,7 +74,7 @@ class Request:
                 _unicode(name): [_unicode(value) for value in values]
                 for name, values in event.multi_value_query_string_parameters.items()
             },
-            content_type=_single_header(raw, "content-type").partition(";")[0].strip().lower(),
+            content_type=(["", *header_values(event, "content-type")][-1] or "").partition(";")[0].strip().lower(),
             body=base64.b64decode(body) if event.is_base64_encoded else body.encode(errors="surrogatepass"),
         )
 
@@ -286,12 +286,6 @@ def header_values(event: APIGatewayProxyEvent, name: str) -> list[str]:
     if not several:
         return [value for header, value in (event.raw_event.get("headers") or {}).items() if header.lower() == name]
     return [value for header, values in several.items() if header.lower() == name for value in values]
-
-
-def _single_header(event: Mapping[str, Any], name: str) -> str:
-    """A header in its single-value form, which has the last of several; empty if there is none."""
-    found = [value for header, value in (event.get("headers") or {}).items() if header.lower() == name]
-    return (found[-1] if found else None) or ""
 
 
 def _base_path(event: Mapping[str, Any], path: str) -> str:
