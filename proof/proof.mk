@@ -35,9 +35,7 @@ test-proof: ## Test the proof itself, and run a bounded part of it
 .PHONY: test-peers
 test-peers: ## Run the tests of the comparison, in the peers' environment
 	$(SETUP) peers
-	@# Mangum and idemkit leave event loops open, which only the collector closes.
-	@.local/peers/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning \
-		-W ignore::ResourceWarning --confcutdir=proof/peers proof/peers
+	@.local/peers/bin/python -m pytest --confcutdir=proof/peers proof/peers
 
 .PHONY: heal-bench
 heal-bench: ## Measure how soon operations go on after an outage: make heal-bench [BEFORE=COMMIT]

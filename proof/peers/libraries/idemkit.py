@@ -57,6 +57,7 @@ class Idemkit(Worker):
             ),
         )
         self._death: BaseException | None = None
+        asyncio.set_event_loop(self._loop)  # otherwise Mangum makes one, which nobody closes
         self._handle = Mangum(self._application, lifespan="off")
         # The client is made at the first request, but the meter needs it before that.
         table = self._loop.run_until_complete(self._backend._ensure_table())
