@@ -339,10 +339,10 @@ class Lifecycle:
         Returns:
             How it ended; or the record that is in its way, for which this run was in vain, and without a trace.
         """
-        now, request = self.clock.now(), invocation.request
+        now = self.clock.now()
         if record := self._too_late_for(id_, invocation, now):
             return record
-        candidate = self._candidate(id_, owner, invocation.policy, now, invocation.deadline, request.fingerprint)
+        candidate = self._candidate_of(id_, owner, invocation, now)
         attempt = Attempt(candidate, invocation, self.store, self.settings, self.clock)
         return self._commit(candidate, self._execute(attempt, invocation), invocation)
 

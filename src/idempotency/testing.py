@@ -193,20 +193,18 @@ class _Stage:
         """Put a hook at every point, for the length of a `with` block."""
         events, clock = self.client.meta.events, self.clock
 
-        def claiming(write: Callable[..., Record]) -> Callable[..., Record]:
-            def claim(store: Store, candidate: Record, *args: Any, **kwargs: Any) -> Record:
-                self._claimed = store, candidate.id
-                return write(store, candidate, *args, **kwargs)
+        enter_for_true = Store.enter
 
-            return claim
+        def enter(store: Store, candidate: Record, *args: Any) -> Record:
+            self._claimed = store, candidate.id
+            return enter_for_true(store, candidate, *args)
 
         with ExitStack() as stack:
             for owner, name, replacement in (
                 (Clock, "now", lambda _: clock.now()),
                 (Clock, "sleep", lambda _, milliseconds: clock.sleep(milliseconds)),
                 (Lifecycle, "_cached", lambda _, __: None),
-                (Store, "claim", claiming(Store.claim)),
-                (Store, "commit", claiming(Store.commit)),
+                (Store, "enter", enter),
                 (Operation, "_call", lambda _, name, call: self._call(name, call)),
             ):
                 stack.enter_context(patch.object(owner, name, replacement))
