@@ -7,6 +7,7 @@ Needs Python 3.11 or later with venv, and no packages: it runs before any are in
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -30,20 +31,33 @@ class SetupFailed(Exception):
 def ensure(group: str) -> None:
     """Create an environment as uv.lock pins it, or do nothing (in some milliseconds) if it is up to date.
 
-    The group ``uv`` is what creates the others.
+    The group ``uv`` is what creates the others. A second process that wants one meanwhile waits until it is there.
 
     Raises:
         SetupFailed: if uv cannot be installed, or cannot install the packages.
     """
+    if _is_ready(group):
+        return
+    LOCAL.mkdir(exist_ok=True)
+    with (LOCAL / "setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for needed in dict.fromkeys(("uv", group)):
+            if not _is_ready(needed):
+                _create(needed)
+
+
+def _is_ready(group: str) -> bool:
     if group == "uv":
-        _ensure_uv()
+        return _UV.exists() and _pinned_uv() in _output([str(_UV), "--version"]).split()
+    stamp = ENVIRONMENTS[group] / ".synced"
+    return stamp.exists() and stamp.read_text() == _fingerprint(group)
+
+
+def _create(group: str) -> None:
+    if group == "uv":
+        _install_uv()
         return
     environment = ENVIRONMENTS[group]
-    stamp = environment / ".synced"
-    wanted = _fingerprint(group)
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    _ensure_uv()
     print(f"setting up {environment.relative_to(ROOT)} …", file=sys.stderr, flush=True)
     started = time.monotonic()
     selection = [] if group == "dev" else ["--only-group", group]
@@ -51,14 +65,12 @@ def ensure(group: str) -> None:
         [str(_UV), "sync", "--frozen", "--compile-bytecode", "--python", sys.executable, *selection],
         env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(environment)},
     )
-    stamp.write_text(wanted)
+    (environment / ".synced").write_text(_fingerprint(group))
     print(f"  done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
-def _ensure_uv() -> None:
+def _install_uv() -> None:
     version = _pinned_uv()
-    if _UV.exists() and version in _output([str(_UV), "--version"]).split():
-        return
     print(f"installing uv {version} …", file=sys.stderr, flush=True)
     _run([sys.executable, "-m", "venv", "--clear", str(_UV.parent.parent)])
     _run([str(_UV.parent / "python"), "-m", "pip", "install", "--quiet", f"uv=={version}"])
