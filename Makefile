@@ -165,8 +165,7 @@ recover: ## Carry on what is due now, without waiting for the schedule: make rec
 .PHONY: logs
 logs: ## Follow the logs of the functions: make logs [ENV=prod]
 	$(SETUP) dev sam
-	@$(if $(filter-out local,$(ENV)),,.venv/bin/python -m tools.local.stack exec) \
-		$(SAM) logs --config-env $(or $(ENV),local) --tail
+	$(RUN) tools.ops.logs --env "$(ENV)"
 
 # The proof of the engine has targets of its own, which go if its folder is deleted.
 -include proof/proof.mk

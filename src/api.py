@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", "No application metrics to publish")
 # Seconds for which the token of MyFunnelAPI is kept before it is read again.
 _SECRET_MAX_AGE = 300
 
-logger = Logger()
+logger = Logger(serialize_stacktrace=False)  # the traceback is in each error once, as text
 metrics = Metrics()
 app = APIGatewayRestResolver()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.setup import ROOT
+from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
 _COPIED = (
     "Makefile",
@@ -41,6 +41,13 @@ class Copy:
                 shutil.copytree(source / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source / name, path)
+
+    def link_environments(self) -> None:
+        """Give the copy the environments of the project."""
+        for environment in (*ENVIRONMENTS.values(), LOCAL / "uv"):
+            link = self.path / environment.relative_to(ROOT)
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(environment)
 
     def changed(self, source: Path) -> set[str]:
         """The files that are not what they are in another copy, or not there at all."""
