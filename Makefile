@@ -32,6 +32,11 @@ demo: ## Play a story on a local cloud: make demo [PICTURE=docs/demo.svg]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.demo $(if $(PICTURE),--picture "$(PICTURE)")
 
+.PHONY: picture
+picture: ## Draw the console of make dev for README (needs Chromium)
+	$(SETUP) dev sam cloud
+	@PYTHONPATH=src .venv/bin/python -m tools.demo.console_picture docs/images/console.png
+
 .PHONY: dev
 dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
 	$(SETUP) dev sam cloud
