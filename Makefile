@@ -69,10 +69,15 @@ rename: ## Give the project a name of its own: make rename NAME=orders-api
 ##@ Test
 
 .PHONY: test
-test: ## Run all tests
+test: ## Run the tests, but for those of test-slow
 	$(SETUP) dev sam cloud
 	@.venv/bin/python -m tools.local.dynamodb_local --check || $(WITHOUT_DYNAMODB)
-	$(RUN) pytest $(PARALLEL)
+	$(RUN) pytest $(PARALLEL) -m "not slow" tests
+
+.PHONY: test-slow
+test-slow: ## Run the tests that take minutes: of make's targets, on copies of the project
+	$(SETUP) dev sam cloud
+	$(RUN) pytest $(PARALLEL) -m slow tests
 
 .PHONY: test-unit
 test-unit: ## Run only the quick tests that need no server
@@ -118,7 +123,7 @@ format: ## Format the code, and fix what ruff can fix
 
 .PHONY: check
 check: WITHOUT_DYNAMODB := exit 2
-check: test lint ## Run all tests, then lint
+check: test lint ## Run the tests, then lint
 
 ##@ Operate
 
