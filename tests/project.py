@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tools.setup import ROOT
+from tools.setup import ENVIRONMENTS, ROOT
 
 _COPIED = (
     "Makefile",
@@ -69,3 +70,35 @@ class Copy:
         )
         assert bool(finished.returncode) is fails, finished.stdout + finished.stderr
         return finished.stdout + finished.stderr
+
+
+def whole(path: Path, without: str = "") -> Path:
+    """Copy all that is in the repository, or in its next commit, to where the same environments are used.
+
+    Args:
+        path: the directory to make.
+        without: a folder that is left out.
+    """
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in (name for name in map(Path, names) if name.parts[0] != without and (ROOT / name).is_file()):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, path / name)
+    for environment in ENVIRONMENTS.values():
+        link = path / environment.relative_to(ROOT)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(environment)
+    subprocess.run(["git", "init", "--quiet"], cwd=path, check=True)
+    return path
+
+
+def run(directory: Path, *command: str) -> str:
+    """Run a command there, as from a terminal, and return what it printed.
+
+    Raises:
+        AssertionError: if it fails; with what it printed.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
+    finished = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
