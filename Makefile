@@ -32,6 +32,13 @@ demo: ## Play a story on a local cloud: make demo [PICTURE=docs/demo.svg]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.demo $(if $(PICTURE),--picture "$(PICTURE)")
 
+# example campaigns
+.PHONY: picture
+picture: ## Draw the console of make dev for README (needs Chromium)
+	$(SETUP) dev sam cloud
+	@PYTHONPATH=src .venv/bin/python -m tools.demo.console_picture docs/images/console.png
+
+# end of example
 .PHONY: dev
 dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
 	$(SETUP) dev sam cloud
@@ -172,8 +179,7 @@ recover: ## Carry on what is due now, without waiting for the schedule: make rec
 .PHONY: logs
 logs: ## Follow the logs of the functions: make logs [ENV=prod]
 	$(SETUP) dev sam
-	@$(if $(filter-out local,$(ENV)),,.venv/bin/python -m tools.local.stack exec) \
-		$(SAM) logs --config-env $(or $(ENV),local) --tail
+	$(RUN) tools.ops.logs --env "$(ENV)"
 
 # The proof of the engine has targets of its own, which go if its folder is deleted.
 -include proof/proof.mk

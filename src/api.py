@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # A refused request counts nothing, and that is no cause for a warning.
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
-logger = Logger()
+logger = Logger(serialize_stacktrace=False)  # the traceback is in each error once, as text
 metrics = Metrics()
 app = APIGatewayRestResolver()
 

@@ -13,7 +13,7 @@ from botocore.config import Config
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-logger = Logger()
+logger = Logger(serialize_stacktrace=False)  # the traceback is in each error once, as text
 
 # Together less than the function's timeout.
 dynamodb = boto3.client(

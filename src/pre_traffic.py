@@ -19,7 +19,7 @@ _PATH = "/v1/servers/provision"
 _BODY = {"region": "eu-west", "size": "small"}
 _PRINCIPAL = "deployment-check"
 
-logger = Logger()
+logger = Logger(serialize_stacktrace=False)  # the traceback is in each error once, as text
 
 
 class CheckFailed(Exception):

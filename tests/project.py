@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.setup import ENVIRONMENTS, ROOT
+from tools.setup import ENVIRONMENTS, LOCAL, ROOT
 
 _COPIED = (
     "Makefile",
@@ -43,6 +43,10 @@ class Copy:
             else:
                 shutil.copy(source / name, path)
 
+    def link_environments(self) -> None:
+        """Give the copy the environments of the project."""
+        link_environments(self.path)
+
     def changed(self, source: Path) -> set[str]:
         """The files that are not what they are in another copy, or not there at all."""
         files = [path for name in _COPIED for path in [self.path / name, *(self.path / name).rglob("*")]]
@@ -72,6 +76,14 @@ class Copy:
         return finished.stdout + finished.stderr
 
 
+def link_environments(copy: Path) -> None:
+    """Give a copy the environments of the project."""
+    for environment in (*ENVIRONMENTS.values(), LOCAL / "uv"):
+        link = copy / environment.relative_to(ROOT)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(environment)
+
+
 def whole(path: Path, without: str = "") -> Path:
     """Copy all that is in the repository, or in its next commit, to where the same environments are used.
 
@@ -84,10 +96,7 @@ def whole(path: Path, without: str = "") -> Path:
     for name in (name for name in map(Path, names) if name.parts[0] != without and (ROOT / name).is_file()):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, path / name)
-    for environment in ENVIRONMENTS.values():
-        link = path / environment.relative_to(ROOT)
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(environment)
+    link_environments(path)
     subprocess.run(["git", "init", "--quiet"], cwd=path, check=True)
     return path
 

@@ -176,8 +176,8 @@ def compare_starts(stages: Sequence[Stage], starts: int) -> tuple[Figures, list[
     modules = [*_MODULES, unprotected]
     measured = [
         [costs.start(module.__name__, stage.site) for module, stage in zip(modules, stages, strict=True)]
-        for _ in track(range(starts), "cold starts", console=progress)
-    ]
+        for _ in track(range(starts + 1), "cold starts", console=progress)
+    ][1:]
     figures: Figures = {}
     for part, name in enumerate(("Python started and library imported", "… and the first request answered")):
         figures[name] = {

@@ -62,6 +62,7 @@ def test_each_event_shows_its_case(functions: SamLocal) -> None:
         ("provision-other-body", 422, "key-reused"),
         ("provision-missing-key", 400, "key-missing"),
         ("provision-bad-body", 400, "body-invalid"),
+        ("unknown-operation", 404, "not-found"),
     ]:
         refused = functions.invoke(EVENTS / f"{event}.json")
         assert refused["statusCode"] == status, event

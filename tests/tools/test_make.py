@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -133,3 +134,33 @@ def test_without_a_network_the_setup_says_so_in_one_line(
         setup._run(["uv", "sync"])
 
     assert bool(capsys.readouterr().err) == (error == "failed")
+
+
+_PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+_SHOWN = re.compile(r"(?:^ {4}|`)make ([a-z-]+(?: [A-Z]+=[^\s`]+)*)", re.MULTILINE)
+DOCUMENTED = sorted({command for page in _PAGES for command in _SHOWN.findall(page.read_text())})
+# For many minutes; tests run a part of each.
+MEASURE = {"prove", "peers", "heal-bench"}
+
+
+class TestDocumented:
+    """The commands that the pages show."""
+
+    @pytest.mark.parametrize("command", DOCUMENTED)
+    def test_exists_with_its_variables(self, command: str) -> None:
+        target, *variables = command.split()
+        aims = re.search(r"^AIMS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+        assert make("-n", target, *variables).returncode == 0
+        assert aims
+        assert {variable.partition("=")[0] for variable in variables} <= {*aims[1].split(), "ONLY", "MINUTES"}
+
+    @pytest.mark.parametrize("target", sorted({command.split()[0] for command in DOCUMENTED} - MEASURE))
+    def test_is_run_by_a_test_or_by_ci(self, target: str) -> None:
+        modules = re.findall(r"python -m ((?:tools|proof)\.[\w.]+)", make("-n", target).stdout)
+        tests = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "proof").rglob("test_*.py")]
+        run = "".join(path.read_text() for path in tests if path != Path(__file__))
+        by_ci = re.findall(r"^ *(?:tested|make) ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+        named = [name for module in modules for name in (module, "from {} import {}".format(*module.rsplit(".", 1)))]
+        assert target in {*by_ci, "test", "lint", "help"} or f'"{target}"' in run or any(name in run for name in named)

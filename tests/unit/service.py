@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from boto3.dynamodb.types import TypeDeserializer
 
@@ -76,8 +77,10 @@ class Api:
         return self.call(proxy_event("GET", path, resource=resource, authorizer={"principalId": principal}))
 
     def recover(self, seconds: float = 28) -> dict[str, int]:
-        """Run recovery once, see `tests.messages.recover`."""
-        return recover(self.messages, seconds)
+        """Run recovery once, see `tests.messages.recover`; shards that are empty are passed over, to save time."""
+        shards = {record["recovery_shard"] for record in self.records if "recovery_shard" in record}
+        with patch("idempotency.store._SHARDS", "".join(sorted(shards)) or "0"):
+            return recover(self.messages, seconds)
 
     def empty(self) -> None:
         """Empty its tables and its queue."""

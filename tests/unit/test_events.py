@@ -45,6 +45,12 @@ class TestProvision:
         assert (answer.status, answer.problem) == (status, problem)
 
 
+def test_the_status_of_an_operation_that_nobody_began_is_not_found(service: Api) -> None:
+    answer: Answer = service.call(EVENTS["unknown-operation"])
+
+    assert (answer.status, answer.problem) == (404, "not-found")
+
+
 class TestAuthorizer:
     def answer(self, event: dict[str, Any]) -> str:
         return str(authorizer.handler(event, Context())["policyDocument"]["Statement"][0]["Effect"])

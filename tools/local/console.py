@@ -27,7 +27,8 @@ from tools.local.servers import Server
 from tools.local.stack import Stack
 from tools.setup import ROOT
 
-_PAGE = Path(__file__).with_suffix(".html")
+PAGE = Path(__file__).with_suffix(".html")
+"""The page."""
 _PRINCIPAL = "id:alice"
 _SLOW_SECONDS = 8  # example campaigns
 _PAUSE_SECONDS = 0.2
@@ -174,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self.path:
             case "/":
-                self._answer(200, "text/html; charset=utf-8", _PAGE.read_bytes())
+                self._answer(200, "text/html; charset=utf-8", PAGE.read_bytes())
             case "/operations":
                 self._json(self.console.operations())
             case "/records":

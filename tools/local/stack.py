@@ -2,7 +2,6 @@
 
 python -m tools.local.stack up [--port N]      leaves it running until `down`, or brings it up to date
 python -m tools.local.stack down
-python -m tools.local.stack exec COMMAND …     runs a command whose AWS tools use this cloud, and no other
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -304,16 +303,13 @@ def example(stack: Stack) -> str:
     return " \\\n  ".join(lines)
 
 
-def execute(command: Sequence[str]) -> Never:
-    """Replace this process by a command whose AWS tools use the local cloud, and no other.
+def environment() -> Mapping[str, str]:
+    """Variables for a command whose AWS tools are to use the local cloud, and no other.
 
     Raises:
-        ToolError: if the local stack is not up, or the command cannot be run.
+        ToolError: if the local stack is not up.
     """
-    try:
-        os.execvpe(command[0], list(command), _find().environment)  # noqa: S606 - no shell is wanted
-    except OSError as error:
-        raise ToolError(f"{command[0]} cannot be run: {error.strerror}") from error
+    return _find().environment
 
 
 def main() -> None:
@@ -324,18 +320,12 @@ def main() -> None:
         "--port", type=port_number, default=0, help=f"where the API listens (default: {PORT} if free)"
     )
     actions.add_parser("down", help="stop it")
-    executing = actions.add_parser("exec", help="run a command whose AWS tools meet this cloud, and no other")
-    executing.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     match arguments.action:
         case "up":
             greet(up(arguments.port))
         case "down":
             down()
-        case "exec":
-            if not arguments.command:
-                executing.error("which command?")
-            execute(arguments.command)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 
 What belongs to an example says so in a comment: a file in its first line, `# example NAME`; lines between that and
 `# end of example`; or one line at its end. In Markdown and HTML, it is `<!-- example NAME -->`, in the last cell of a
-table's row. Imports need none, as what nobody uses is not imported any more. This tool belongs to campaigns, the only
-example that there is.
+table's row. Imports need none, as what nobody uses is not imported any more, nor pictures, which go with the last text
+that names them. This tool belongs to campaigns, the only example that there is.
 """
 
 from __future__ import annotations
@@ -68,6 +68,12 @@ def removed(example: str) -> dict[Path, str]:
     return changed
 
 
+def _pictures_of_it() -> list[Path]:
+    """The pictures that no text names any more: they can say nothing themselves."""
+    named = "".join(text for _, text in texts())
+    return [picture for picture in (ROOT / "docs" / "images").glob("*") if picture.name not in named]
+
+
 def _write(changed: dict[Path, str]) -> None:
     for path, text in changed.items():
         if text:
@@ -77,6 +83,8 @@ def _write(changed: dict[Path, str]) -> None:
     for folder in sorted({path.parent for path in changed}, reverse=True):
         if {each.name for each in folder.iterdir()} <= {"__pycache__"}:
             shutil.rmtree(folder)
+    for picture in _pictures_of_it():
+        picture.unlink()
 
 
 def _tidy(python: list[str]) -> None:
