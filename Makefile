@@ -12,7 +12,7 @@ UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
 
 # A command acts only on what make's own command line names: variables of the shell with these names do not count.
-AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS KEY PICTURE
+AIMS := BEFORE ENV ID PORT PRINCIPAL TOKEN EVENT SERVE DISTURB NAME STEPS WHAT KEY PICTURE
 $(foreach name,$(AIMS),$(if $(filter command,$(firstword $(origin $(name)))),,$(eval override $(name) :=)))
 ifneq ($(ENV),)
 ifeq ($(shell grep -Fx '[$(ENV).global.parameters]' samconfig.toml),)
@@ -32,11 +32,13 @@ demo: ## Play a story on a local cloud: make demo [PICTURE=docs/demo.svg]
 	$(SETUP) dev sam cloud
 	$(RUN) tools.demo $(if $(PICTURE),--picture "$(PICTURE)")
 
+# example campaigns
 .PHONY: picture
 picture: ## Draw the console of make dev for README (needs Chromium)
 	$(SETUP) dev sam cloud
 	@PYTHONPATH=src .venv/bin/python -m tools.demo.console_picture docs/images/console.png
 
+# end of example
 .PHONY: dev
 dev: ## Run the API on this machine, and deploy what you save: make dev [PORT=8000]
 	$(SETUP) dev sam cloud
@@ -65,6 +67,13 @@ new-operation: ## Write an operation of your own: make new-operation NAME=feeds 
 rename: ## Give the project a name of its own: make rename NAME=orders-api
 	$(SETUP) dev
 	$(RUN) tools.start.rename -- "$(NAME)"
+
+# example campaigns
+.PHONY: remove-example
+remove-example: ## Remove an example of the template: make remove-example WHAT=campaigns
+	$(SETUP) dev
+	$(RUN) tools.start.remove_example -- "$(WHAT)"
+# end of example
 
 ##@ Test
 

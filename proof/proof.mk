@@ -22,11 +22,13 @@ bench: ## Compare with the peers, and write docs/comparison.md and docs/performa
 	$(SETUP) peers
 	@PYTHONPATH=src .local/peers/bin/python -m proof.peers
 
+# example campaigns
 .PHONY: chaos
 chaos: ## Kill workers and cut connections for a while, then account for every key: make chaos [MINUTES=10] [SEED=1]
 	$(SETUP) dev sam cloud
 	@PYTHONPATH=src .venv/bin/python -m proof.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
+# end of example
 .PHONY: test-proof
 test-proof: ## Test the proof itself, and run a bounded part of it
 	$(SETUP) dev sam cloud
@@ -37,7 +39,9 @@ test-peers: ## Run the tests of the comparison, in the peers' environment
 	$(SETUP) peers
 	@.local/peers/bin/python -m pytest --confcutdir=proof/peers proof/peers
 
+# example campaigns
 .PHONY: heal-bench
 heal-bench: ## Measure how soon operations go on after an outage: make heal-bench [BEFORE=COMMIT]
 	$(SETUP) dev sam cloud
 	@PYTHONPATH=src .venv/bin/python -m proof.heal $(if $(BEFORE),--before $(BEFORE))
+# end of example

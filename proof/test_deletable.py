@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tools.setup import ENVIRONMENTS, ROOT
+from tests.project import run, whole
+from tools.setup import ROOT
 
 # These work without it, or only say how strict the linters are with it. Pages for people may describe it.
 MAY_NAME_IT = {"Makefile", "pyproject.toml", ".ci/run"}
@@ -28,24 +27,7 @@ def files() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project without the proof, in the same environments."""
-    copy = tmp_path_factory.mktemp("without") / "project"
-    for path in files():
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, copy / path)
-    for environment in ENVIRONMENTS.values():
-        link = copy / environment.relative_to(ROOT)
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(environment)
-    subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
-    return copy
-
-
-def run(copy: Path, *command: str) -> str:
-    """Run a command in the copy, and return what it printed."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
-    finished = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
+    return whole(tmp_path_factory.mktemp("without") / "project", without="proof")
 
 
 def test_nothing_outside_refers_to_it() -> None:

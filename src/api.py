@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 # A refused request counts nothing, and that is no cause for a warning.
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
-# Seconds for which the token of MyFunnelAPI is kept before it is read again.
-_SECRET_MAX_AGE = 300
-
 logger = Logger(serialize_stacktrace=False)  # the traceback is in each error once, as text
 metrics = Metrics()
 app = APIGatewayRestResolver()
@@ -96,6 +93,11 @@ def provider() -> servers.Provider:
     return Ec2Provider(os.environ.get("EC2_LAUNCH_TEMPLATE", ""))
 
 
+# example campaigns
+# Seconds for which the token of MyFunnelAPI is kept before it is read again.
+_SECRET_MAX_AGE = 300
+
+
 @cache
 def funnels() -> "Funnels":
     """Where landing pages come from."""
@@ -118,6 +120,9 @@ def dns() -> "Dns":
     return Dns(os.environ["DNS_ZONE_ID"], os.environ["DNS_SUBTREE"])
 
 
+# end of example
+
+
 @app.post("/v1/servers/provision")
 @idempotent(lambda: recoverable if on_ec2() else atomic)
 def provision_server(server: ServerRequest, operation: Operation) -> Completion:
@@ -131,6 +136,7 @@ def get_server(server_id: str) -> dict[str, Any]:
     return resources().get("server", server_id, principal(app.current_event))
 
 
+# example campaigns
 @app.post("/v1/campaigns")
 @idempotent(recoverable)
 def launch_campaign(campaign: CampaignRequest, operation: Operation) -> Completion:
@@ -142,6 +148,9 @@ def launch_campaign(campaign: CampaignRequest, operation: Operation) -> Completi
 def get_campaign(campaign_id: str) -> dict[str, Any]:
     """Show one of the caller's campaigns."""
     return resources().get("campaign", campaign_id, principal(app.current_event))
+
+
+# end of example
 
 
 @app.get("/v1/operations/<operation_id>")
@@ -177,9 +186,11 @@ def prime() -> None:
     """Do before a snapshot, once, what the first request would do in each environment that is made of it."""
     idempotent.prime()
     provider()
+    # example campaigns
     if os.environ.get("MYFUNNEL_API_URL") and os.environ.get("DNS_ZONE_ID"):
         funnels()
         dns()
+    # end of example
     # A whole request but for sending it: a connection would not outlive the snapshot.
     dynamodb.generate_presigned_url("get_item", Params={"TableName": "none", "Key": {"id": {"S": "none"}}})
 

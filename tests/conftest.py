@@ -39,18 +39,19 @@ os.environ.update(
 )
 
 # The functions' clients are made at import, and need a region.
-from tests.moto_cloud import campaigns, cloud, dynamodb, logs, secret, service, zone  # noqa: E402
+from tests.moto_cloud import campaigns, cloud, dynamodb, logs, samples, secret, service, zone  # noqa: E402
 
 __all__ = [
-    "campaigns",
+    "campaigns",  # example campaigns
     "cloud",
     "dynamodb",
     "dynamodb_client",
     "dynamodb_local",
     "logs",
-    "secret",
+    "samples",
+    "secret",  # example campaigns
     "service",
-    "zone",
+    "zone",  # example campaigns
 ]
 
 NEEDS = {

@@ -15,6 +15,7 @@ import api
 from provisioning import dns
 from tests import roles
 from tests.clocks import SetClock
+from tests.sample import Samples
 from tests.unit.campaigns import Campaigns
 from tests.unit.route53 import strict
 from tests.unit.service import Api, empty, restart
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 # Tables have the names of the template's resources.
 _TABLES = ("IdempotencyTable", "ResourcesTable", "TokensTable")
 # Services with things that are made once; what a test adds to them, its fixtures delete.
-_OF_THE_SESSION = frozenset({"dynamodb", "route53", "secretsmanager"})
+_OF_THE_SESSION = frozenset(
+    {
+        "dynamodb",
+        # example campaigns
+        "route53",
+        "secretsmanager",
+        # end of example
+    }
+)
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +83,14 @@ def service(
     forget_other_services()
 
 
+@pytest.fixture
+def samples(service: Api) -> Iterator[Samples]:
+    """Samples, with a service of their own that makes their parts."""
+    samples = Samples(service)
+    with samples.serving:
+        yield samples
+
+
 def forget_other_services() -> None:
     """Delete what a test's steps made in services in which the session itself has nothing."""
     for backend in BackendDict._instances:  # type: ignore[misc] # of all services
@@ -83,6 +100,7 @@ def forget_other_services() -> None:
             backend.clear()
 
 
+# example campaigns
 @pytest.fixture(scope="session")
 def zone(cloud: None) -> str:
     """A hosted zone."""
@@ -114,3 +132,6 @@ def campaigns(service: Api, zone: str, secret: str, monkeypatch: pytest.MonkeyPa
             yield campaigns
         stop_watching()
     campaigns.empty()
+
+
+# end of example

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
@@ -44,10 +45,7 @@ class Copy:
 
     def link_environments(self) -> None:
         """Give the copy the environments of the project."""
-        for environment in (*ENVIRONMENTS.values(), LOCAL / "uv"):
-            link = self.path / environment.relative_to(ROOT)
-            link.parent.mkdir(exist_ok=True)
-            link.symlink_to(environment)
+        link_environments(self.path)
 
     def changed(self, source: Path) -> set[str]:
         """The files that are not what they are in another copy, or not there at all."""
@@ -76,3 +74,40 @@ class Copy:
         )
         assert bool(finished.returncode) is fails, finished.stdout + finished.stderr
         return finished.stdout + finished.stderr
+
+
+def link_environments(copy: Path) -> None:
+    """Give a copy the environments of the project."""
+    for environment in (*ENVIRONMENTS.values(), LOCAL / "uv"):
+        link = copy / environment.relative_to(ROOT)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(environment)
+
+
+def whole(path: Path, without: str = "") -> Path:
+    """Copy all that is in the repository, or in its next commit, to where the same environments are used.
+
+    Args:
+        path: the directory to make.
+        without: a folder that is left out.
+    """
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in (name for name in map(Path, names) if name.parts[0] != without and (ROOT / name).is_file()):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, path / name)
+    link_environments(path)
+    subprocess.run(["git", "init", "--quiet"], cwd=path, check=True)
+    return path
+
+
+def run(directory: Path, *command: str) -> str:
+    """Run a command there, as from a terminal, and return what it printed.
+
+    Raises:
+        AssertionError: if it fails; with what it printed.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
+    finished = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout

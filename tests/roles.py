@@ -20,7 +20,13 @@ Right = tuple[str, str]
 """An action of IAM, and the table or queue of the template that it is for; empty for anything else."""
 
 # Everything that a stack can be told to have.
-_WHOLE = {"ServerProvider": "ec2", "MyFunnelApiUrl": "https://myfunnel.example", "DnsZoneId": "Z1"}
+_WHOLE = {
+    "ServerProvider": "ec2",
+    # example campaigns
+    "MyFunnelApiUrl": "https://myfunnel.example",
+    "DnsZoneId": "Z1",
+    # end of example
+}
 _WITHIN_TRANSACTIONS = {
     "Put": "PutItem",
     "Update": "UpdateItem",

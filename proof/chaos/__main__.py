@@ -1,3 +1,4 @@
+# example campaigns
 """Let chaos reign over a local stack for a while, and exit 1 if anything forbidden happened.
 
 python -m proof.chaos [--minutes 10] [--seed 1]

@@ -1,3 +1,4 @@
+# example campaigns
 """Workers that are killed at any moment, and what the journals say about all faults."""
 
 from __future__ import annotations

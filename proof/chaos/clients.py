@@ -1,3 +1,4 @@
+# example campaigns
 """The clients of a run of chaos: duplicates under one key after another, and clients that never come back."""
 
 from __future__ import annotations

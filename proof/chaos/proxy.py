@@ -1,3 +1,4 @@
+# example campaigns
 """A TCP proxy that cuts connections: in the middle of a request or of its answer, or all of them for a while."""
 
 from __future__ import annotations

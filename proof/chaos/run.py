@@ -1,3 +1,4 @@
+# example campaigns
 """A run of chaos: clients work while workers die or hang, connections break and clocks differ; then the account."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """A hundred campaigns, eight at a time, while a random worker is killed every two seconds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """The proxy cuts the connections that it is told to cut, and no others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """A minute of chaos."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# example campaigns
 """kill -9 of the worker at every boundary of a campaign: before, during and after each of its calls."""
 
 from __future__ import annotations

@@ -169,9 +169,14 @@ checkpoint, nobody knows.
     make test-proof   a bounded part of it, and that each invariant can fail: broken lifecycles are caught
     make peers        explores the peers as below, and writes this page
     make mutate       tries every mutant: ten to fifteen minutes
+
+<!-- example campaigns -->
+On the deployed campaigns alone:
+
     make chaos        kills, hangs and cuts what is deployed to the local cloud, and accounts for every key
     make heal-bench   measures how soon operations go on after an outage
 
+<!-- end of example -->
 A schedule that ends in a state met before is not searched on: it counts once. A violation is printed as a timeline with
 the choices that replay it (`proof.explorer.explorer.replay`).
 

@@ -210,7 +210,7 @@ def server(service: Service) -> Completion:
     return service.created(service.call("server"))
 
 
-def campaign(service: Service) -> Completion:
+def site(service: Service) -> Completion:
     """Two steps."""
     page = service.step("page", WITH_RESULT)
     return service.created(page, service.step("name"))
@@ -371,21 +371,21 @@ def at_once_and_waited_for(service: Service) -> Completion:
 
 
 def longer(service: Service) -> Completion:
-    """The campaign with one step more."""
+    """The site with one step more."""
     page = service.step("page", WITH_RESULT)
     dns = service.step("dns", WITH_RESULT)
     return service.created(page, dns, service.step("name"))
 
 
 def reordered(service: Service) -> Completion:
-    """The campaign the other way round."""
+    """The site the other way round."""
     name = service.step("name")
     return service.created(name, service.step("page", WITH_RESULT))
 
 
 def renamed(service: Service) -> Completion:
-    """The campaign with another name for one step."""
-    page = service.step("landing page", WITH_RESULT)
+    """The site with another name for one step."""
+    page = service.step("front page", WITH_RESULT)
     return service.created(page, service.step("name"))
 
 
@@ -503,7 +503,7 @@ def _rollout(
 ) -> Scenario:
     """Two versions of the code over one table, the second of which runs in the end."""
     return Scenario(
-        campaign,
+        site,
         workers or {"A": {"version": "first"}, "B": {"version": "then"}},
         Policy(recoverable=True),
         Settings(cache_bytes=0, max_recoveries=2),
@@ -535,28 +535,28 @@ def _queue(business: Business, workers: Mapping[str, Mapping[str, Any]], deliver
 
 BESIDE = {"A": {"version": "first"}, "B": {"version": "then", "principal": "bob"}}
 """Two operations, of which the last version may be unable to carry one on."""
-OLD, LONGER, REORDERED, RENAMED = (Version(business) for business in (campaign, longer, reordered, renamed))
+OLD, LONGER, REORDERED, RENAMED = (Version(business) for business in (site, longer, reordered, renamed))
 ATOMIC = Policy(atomic=True)
 ROW_ALONE = Version(only_a_row, policy=ATOMIC)
-UNREACHED = r"before it reached (dns|page|landing page|name)"
+UNREACHED = r"before it reached (dns|page|front page|name)"
 
 SCENARIOS: dict[str, Scenario] = {
     "alone": Scenario(server, {"A": {}}, faults=3, whole=True),
     "two workers": Scenario(server, whole=True),
     "two workers and a business row": Scenario(row),
-    "two workers and two steps": Scenario(campaign),
+    "two workers and two steps": Scenario(site),
     "two workers, large body": Scenario(large),
     "two workers, undone": Scenario(doomed),
     "two principals, one name": Scenario(name_reserved, {"A": {}, "B": {"principal": "bob"}}),
     "two workers, reserved and undone": Scenario(reserved_and_doomed),
     "a request that waits": Scenario(server, {"A": {}, "B": {"wait": 1}}),
-    "skewed clocks": Scenario(campaign, {"A": {"skew": -CLOCK_SKEW_MS // 2}, "B": {"skew": CLOCK_SKEW_MS // 2}}),
+    "skewed clocks": Scenario(site, {"A": {"skew": -CLOCK_SKEW_MS // 2}, "B": {"skew": CLOCK_SKEW_MS // 2}}),
     "a short time to live": Scenario(server, settings=Settings(ttl=60, unfinished_ttl=60, cache_bytes=0)),
     "two principals": Scenario(server, {"A": {}, "B": {"principal": "bob"}}),
     "another request": Scenario(server, {"A": {}, "B": {"body": b'{"size":"small"}'}}),
-    "worker and recovery": Scenario(campaign, {"A": {}}, Policy(recoverable=True), recovery=True),
-    "worker, retry and recovery": Scenario(campaign, policy=Policy(recoverable=True), recovery=True, faults=1, jumps=1),
-    "three workers": Scenario(campaign, {"A": {}, "B": {}, "C": {}}, faults=1, jumps=1),
+    "worker and recovery": Scenario(site, {"A": {}}, Policy(recoverable=True), recovery=True),
+    "worker, retry and recovery": Scenario(site, policy=Policy(recoverable=True), recovery=True, faults=1, jumps=1),
+    "three workers": Scenario(site, {"A": {}, "B": {}, "C": {}}, faults=1, jumps=1),
     "atomic": Scenario(only_a_row, policy=ATOMIC),
     "atomic, two principals, one name": Scenario(only_a_name, {"A": {}, "B": {"principal": "bob"}}, ATOMIC),
     "atomic, large body": Scenario(only_a_large_row, policy=ATOMIC),
@@ -589,15 +589,15 @@ SCENARIOS: dict[str, Scenario] = {
     "rollout of one step more": _rollout(OLD, LONGER, UNREACHED),
     "rollback of one step more": _rollout(LONGER, OLD, UNREACHED, ["dns"]),
     "rollout of another order": _rollout(OLD, REORDERED, UNREACHED),
-    "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "landing page"]),
-    "rollout of another body": _rollout(OLD, Version(campaign, Narrowed), "refuses the stored request"),
-    "rollback of another form": _rollout(Version(campaign, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
+    "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "front page"]),
+    "rollout of another body": _rollout(OLD, Version(site, Narrowed), "refuses the stored request"),
+    "rollback of another form": _rollout(Version(site, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
     "rollout of an atomic operation": _rollout(OLD, ROW_ALONE, unshared=["page", "name"]),
     "rollback of an atomic operation": _rollout(ROW_ALONE, OLD, unshared=["page", "name"]),
-    "a queue": _queue(campaign, {"A": {}}),
-    "a queue, and a retry": _queue(campaign, {"A": {}, "B": {}}),
+    "a queue": _queue(site, {"A": {}}),
+    "a queue, and a retry": _queue(site, {"A": {}, "B": {}}),
     "a queue, and undoing": _queue(doomed, {"A": {}}),
-    "accepted": _queue(campaign, {"A": {"respond_async": True}}, deliveries=2),
+    "accepted": _queue(site, {"A": {"respond_async": True}}, deliveries=2),
     "accepted twice": _queue(name_reserved, {"A": {"respond_async": True}, "B": {"respond_async": True}}),
     "accepted, and held": _queue(server, {"A": {"respond_async": True}, "B": {"wait": 1}}),
     "waits": _queue(waits, {"A": {}}),

@@ -1,3 +1,4 @@
+# example campaigns
 """How soon operations go on, measured on the local stack; exit 1 if that is later than it should be.
 
 python -m proof.heal [--before COMMIT]

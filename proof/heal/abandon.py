@@ -1,3 +1,4 @@
+# example campaigns
 """Leave campaigns behind as a function leaves them that is killed while MyFunnelAPI answers.
 
     python abandon.py STACK NUMBER PREFIX

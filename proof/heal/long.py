@@ -1,3 +1,4 @@
+# example campaigns
 """A further route, whose operation has many steps that take a while; each run of one is written into a journal.
 
 It is put next to `api.py` and `recovery.py` in a copy of what was built; nothing in `src/` knows about it.

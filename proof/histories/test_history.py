@@ -96,7 +96,7 @@ def problem(status: int, slug: str) -> Answer:
         (Answer(201, b"{}", {"content-type": ["application/json"]}), FINAL),
         (Answer(502, b"{}", {"content-type": ["application/json"]}), "unavailable"),
         (problem(409, "in-progress"), "in-progress"),
-        (problem(409, "domain-taken"), FINAL),
+        (problem(409, "server-terminated"), FINAL),
         (problem(422, "key-reused"), "key-reused"),
         (problem(503, "unavailable"), "unavailable"),
         (problem(500, "internal-error"), "internal-error"),

@@ -1,3 +1,4 @@
+# example campaigns
 """Random walks of several keys over the shipped campaign, its services and its DNS included.
 
 Keys share domains; services refuse, act without an answer, and time out; workers die at any write; recovery, retries

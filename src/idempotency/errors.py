@@ -90,7 +90,7 @@ class Rejected(Problem):
     """Raised by business logic to refuse an operation for good: undone, stored, and replayed like a success.
 
     Args:
-        slug: the last part of ``type``: a heading of the published specification, such as ``domain-taken``.
+        slug: the last part of ``type``: a heading of the published specification, such as ``server-terminated``.
         detail: what happened this time, for a person to read.
         status: the HTTP status code, 4xx.
         title: what is true of every problem of this type; by default, made from the slug.

@@ -118,7 +118,7 @@ def crash_everywhere(
             begin=empty_the_world,
         ):
             assert story.status == 201
-            assert len(funnels) == 1
+            assert len(feeds) == 1
 
     The first story is undisturbed. It shows the operation's points: each call of a step or an undo, and each write to
     DynamoDB. In each of the others one thing goes wrong at one point: a crash before it, a crash after it, its answer

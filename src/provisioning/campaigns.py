@@ -1,3 +1,4 @@
+# example campaigns
 """Set up a campaign across services, once: its landing page, then the DNS record that leads there."""
 
 import os

@@ -1,3 +1,4 @@
+# example campaigns
 """DNS records in Route 53."""
 
 import re

@@ -1,3 +1,4 @@
+# example campaigns
 """MyFunnelAPI: landing pages."""
 
 import json

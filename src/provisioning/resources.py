@@ -19,7 +19,7 @@ class Rows(Protocol):
 
 
 class Resources:
-    """Servers, campaigns and the domains that these route.
+    """What operations have provisioned or reserved.
 
     Args:
         rows: the table they are kept in.

@@ -1,3 +1,4 @@
+# example campaigns
 """A campaign as a test sees it: what its client sends, and what each service then has of it."""
 
 from __future__ import annotations

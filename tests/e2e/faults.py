@@ -19,12 +19,11 @@ class Rule:
     """What happens to a call.
 
     Args:
-        call: its name, such as ``dynamodb.UpdateItem`` or ``myfunnel.POST``; ``*`` stands for anything.
+        call: its name, such as ``dynamodb.UpdateItem``; ``*`` stands for anything.
         number: which of the operation's calls with this name, from 1; repetitions by the SDK count.
         when: before it is sent; during it, when it has been sent but nobody waits for the answer; or after it has been
             answered.
-        do: kill -9 the worker; lose the connection; refuse, with a throttling error or, from MyFunnelAPI, a 503; or
-            delay.
+        do: kill -9 the worker; lose the connection; refuse, as the service does when it is busy; or delay.
         times: how many calls in a row.
         function: part of the name of the function that makes it; empty for any.
         seconds: how long a delay is.

@@ -1,3 +1,4 @@
+# example campaigns
 """Campaigns on the deployed stack while MyFunnelAPI or DynamoDB misbehaves: each ends as it should."""
 
 from __future__ import annotations

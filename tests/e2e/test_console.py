@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import pytest
 
+from tests.e2e.campaigns import Campaign
 from tests.e2e.wire import exchange
 from tools.local import console
-from tools.local.neighbours import ZONE
+from tools.local.client import Client
 from tools.local.stack import Stack
 
-CAMPAIGNS = "/v1/campaigns"
+PROBE = "/v1/probe"
+SECONDS = 6
 
 
 class Page:
@@ -33,9 +35,9 @@ class Page:
         origin = [("Origin", self._url), ("Content-Type", "application/json")]
         return exchange(f"{self._url}{where}", "POST", origin, json.dumps(sent).encode()).json
 
-    def launch(self, key: str) -> dict[str, Any]:
-        body = json.dumps({"name": "By hand", "domain": f"{key}.{ZONE}"})
-        answer: dict[str, Any] = self.ask("/send", method="POST", path=CAMPAIGNS, key=key, body=body, prefer="")
+    def post(self, key: str) -> dict[str, Any]:
+        body = json.dumps({"attempts": ["answer"], "seconds": SECONDS})
+        answer: dict[str, Any] = self.ask("/send", method="POST", path=PROBE, key=key, body=body, prefer="")
         return answer
 
     def record(self, key: str) -> dict[str, Any]:
@@ -59,22 +61,33 @@ def page(stack: Stack) -> Iterator[Page]:
 def test_shows_a_duplicate_a_crash_and_how_the_key_gets_its_answer(page: Page) -> None:
     key = str(uuid4())
     with ThreadPoolExecutor(1) as pool:
-        # Given a campaign that takes its time
-        assert "8 s" in page.ask("/slow", on=True)
-        first = pool.submit(page.launch, key)
-        assert page.wait_for(key, "PROCESSING")["what"] == f"POST {CAMPAIGNS}"
+        # Given an operation that takes its time
+        first = pool.submit(page.post, key)
+        assert page.wait_for(key, "PROCESSING")["attempt"] == 1
 
         # When the same request is sent again, and then the workers are killed
-        assert page.launch(key)["status"] == 409
+        assert page.post(key)["status"] == 409
         page.ask("/kill")
         assert first.result()["status"] == 502
 
-    # Then, once everything is well again, somebody finishes it, and the page has the whole story
-    page.ask("/slow", on=False)
+    # Then somebody finishes it, and the page has the whole story
     record = page.wait_for(key, "PROCESSING")
     time.sleep(max(0.0, record["lease_until"] / 1000 - time.time()) + 0.2)
-    assert page.launch(key)["status"] == 201
+    assert page.post(key)["status"] == 201
     told = [event["what"] for event in page.wait_for(key, "COMPLETED")["events"]]
     assert told[0] == "attempt 1 begins"
     assert "attempt 2 begins" in told
     assert told[-1] == "completed: 201"
+
+
+# example campaigns
+def test_slows_down_what_campaigns_need(page: Page, alice: Client) -> None:
+    campaign = Campaign()
+
+    assert "8 s" in page.ask("/slow", on=True)
+    assert campaign.post(alice).status == 503
+    assert "fast again" in page.ask("/slow", on=False)
+    assert campaign.post_until_done(alice).status == 201
+
+
+# end of example

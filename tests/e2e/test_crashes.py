@@ -1,3 +1,4 @@
+# example campaigns
 """kill -9 of the worker between two steps of a campaign: whoever comes next goes on from there."""
 
 from __future__ import annotations

@@ -42,10 +42,12 @@ def test_changes_nothing_unless_a_parameter_changes_which_then_reaches_the_runni
     with building(), stack.running(home) as deployed:
         local = cloud.find(home)
         assert local
-        parameters = {
+        parameters: dict[str, str] = {
+            # example campaigns
             "MyFunnelApiUrl": deployed.myfunnel_url,
             "MyFunnelSecretId": "provision-once/myfunnel",
             "DnsZoneId": deployed.dns_zone_id,
+            # end of example
         }
         first, history = running_versions(deployed), events(deployed)
 

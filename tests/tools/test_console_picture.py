@@ -1,3 +1,4 @@
+# example campaigns
 """The picture of the console in README."""
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tools import setup
 from tools.setup import ROOT
 
 _SHELL = dict.fromkeys(
-    ("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB", "KEY"), "from-the-shell"
+    ("ENV", "ID", "PRINCIPAL", "TOKEN", "PORT", "EVENT", "SERVE", "DISTURB", "KEY", "WHAT"), "from-the-shell"
 )
 
 
@@ -42,6 +42,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         "smoke",
         "record",
         "dev",
+        "remove-example",  # example campaigns
     ],
 )
 @pytest.mark.parametrize("option", ["-n", "-en"], ids=["", "even where the environment overrides"])

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from idempotency.body import Body
-from provisioning import campaigns
+from provisioning import resources
 from tools import contract
 from tools.errors import ToolError
 from tools.setup import ROOT
@@ -247,11 +247,14 @@ class TestDescribed:
 
 class TestBodies:
     def test_are_those_in_src(self) -> None:
-        assert contract.bodies().keys() == {"ServerRequest", "CampaignRequest"}
+        assert contract.bodies().keys() == {
+            "ServerRequest",
+            "CampaignRequest",  # example campaigns
+        }
 
     def test_of_one_name_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        double = type("ServerRequest", (Body,), {"__module__": campaigns.__name__})
-        monkeypatch.setattr(campaigns, "Double", double, raising=False)
+        double = type("ServerRequest", (Body,), {"__module__": resources.__name__})
+        monkeypatch.setattr(resources, "Double", double, raising=False)
 
         with pytest.raises(ToolError, match=r"^src/ has two bodies called ServerRequest; "):
             contract.bodies()

@@ -36,18 +36,18 @@ _TITLED = """\
 _FIELDS = "    region: Region\n    size: Size\n"
 _MODEL = """\
             RequestModel:
-              Model: CampaignRequest
+              Model: FeedRequest
               Required: true
               ValidateBody: true
               ValidateParameters: true
 """
 _SHOWN = """\
-        GetCampaign:
+        GetFeed:
           Type: Api
           Properties:
             RestApiId: !Ref Api
             Method: GET
-            Path: /v1/campaigns/{id}
+            Path: /v1/feeds/{id}
 """
 
 
@@ -82,27 +82,27 @@ OF_WIRING = {
     ),
     "the model of another route": Mistake(
         "template.yaml",
-        "Model: CampaignRequest",
+        "Model: FeedRequest",
         "Model: ServerRequest",
-        r"template\.yaml: POST /v1/campaigns: its RequestModel must be \{Model: CampaignRequest, Required: true, .*\}",
+        r"template\.yaml: POST /v1/feeds: its RequestModel must be \{Model: FeedRequest, Required: true, .*\}",
     ),
     "no model": Mistake(
         "template.yaml",
         _MODEL,
         "",
-        r"template\.yaml: POST /v1/campaigns: its RequestModel must be \{Model: CampaignRequest, .*\}",
+        r"template\.yaml: POST /v1/feeds: its RequestModel must be \{Model: FeedRequest, .*\}",
     ),
     "a model without a class": Mistake(
         "template.yaml",
-        "        CampaignRequest:\n",
-        "        Gone: {type: object}\n        CampaignRequest:\n",
+        "        FeedRequest:\n",
+        "        Gone: {type: object}\n        FeedRequest:\n",
         r"template\.yaml: the model Gone has no class in src/: delete it under Resources\.Api\.Properties\.Models",
     ),
     "the schema of another route": Mistake(
         "openapi.yaml",
-        'schema: {$ref: "#/components/schemas/CampaignRequest"}',
+        'schema: {$ref: "#/components/schemas/FeedRequest"}',
         'schema: {$ref: "#/components/schemas/ServerRequest"}',
-        r"openapi\.yaml: POST /v1/campaigns: the schema of its requestBody .* must be .*/CampaignRequest.*",
+        r"openapi\.yaml: POST /v1/feeds: the schema of its requestBody .* must be .*/FeedRequest.*",
     ),
     "a key that the document does not ask for": Mistake(
         "openapi.yaml",
@@ -112,9 +112,9 @@ OF_WIRING = {
     ),
     "a key that the gateway does not ask for": Mistake(
         "template.yaml",
-        "            RequestParameters: *idempotency-key\n",
-        "",
-        r"template\.yaml: POST /v1/campaigns: add RequestParameters: \*idempotency-key",
+        "            Path: /v1/feeds\n            RequestParameters: *idempotency-key\n",
+        "            Path: /v1/feeds\n",
+        r"template\.yaml: POST /v1/feeds: add RequestParameters: \*idempotency-key",
     ),
     "a property that is no field": Mistake(
         "src/provisioning/servers.py",
@@ -135,46 +135,46 @@ OF_WIRING = {
         r".*ServerRequest\.SCHEMA\.properties\.size: there is no type 'sting'; there are array, boolean, .*",
     ),
     "a pattern that is none": Mistake(
-        "src/provisioning/campaigns.py",
+        "src/provisioning/feeds.py",
         '{"minLength": 1, "maxLength": 100}',
         '{"pattern": "["}',
-        r".*CampaignRequest\.name: '\[' is no pattern: .*",
+        r".*FeedRequest\.name: '\[' is no pattern: .*",
     ),
     "an action that the role lacks": Mistake(
         "template.yaml",
-        "Action: route53:ListResourceRecordSets",
-        "Action: route53:GetHostedZone",
-        r"src/provisioning/dns\.py:\d+: calls route53:ListResourceRecordSets, which the role lacks: add it .*Statement",
+        "Action: ec2:DescribeInstances",
+        "Action: ec2:DescribeImages",
+        r"src/provisioning/ec2\.py:\d+: calls ec2:DescribeInstances, which the role lacks: add it .*Statement",
     ),
     "steps that nobody finishes": Mistake(
         "src/api.py",
-        "@idempotent(recoverable)\ndef launch_campaign",
-        "@idempotent(Policy())\ndef launch_campaign",
-        r"src/api\.py: POST /v1/campaigns has steps, and nobody .*: declare it with Policy\(recoverable=True\), .*",
+        "@idempotent(recoverable)\ndef create_feed",
+        "@idempotent(Policy())\ndef create_feed",
+        r"src/api\.py: POST /v1/feeds has steps, and nobody .*: declare it with Policy\(recoverable=True\), .*",
     ),
     "a route that is not idempotent": Mistake(
         "src/api.py",
-        "@idempotent(recoverable)\ndef launch_campaign",
-        "def launch_campaign",
-        r"error: src/api\.py: launch_campaign takes an operation: write @idempotent\(…\) directly above it, .*",
+        "@idempotent(recoverable)\ndef create_feed",
+        "def create_feed",
+        r"error: src/api\.py: create_feed takes an operation: write @idempotent\(…\) directly above it, .*",
     ),
     "decorators in the wrong order": Mistake(
         "src/api.py",
-        '@app.post("/v1/campaigns")\n@idempotent(recoverable)\n',
-        '@idempotent(recoverable)\n@app.post("/v1/campaigns")\n',
-        r"error: src/api\.py: launch_campaign takes an operation: .* below the resolver's decorator of .*",
+        '@app.post("/v1/feeds")\n@idempotent(recoverable)\n',
+        '@idempotent(recoverable)\n@app.post("/v1/feeds")\n',
+        r"error: src/api\.py: create_feed takes an operation: .* below the resolver's decorator of .*",
     ),
     "a route without an event": Mistake(
         "template.yaml",
         _SHOWN,
         "",
-        r"template\.yaml: GET /v1/campaigns/\{\} is missing, which src/api\.py and openapi\.yaml have: add an .*",
+        r"template\.yaml: GET /v1/feeds/\{\} is missing, which src/api\.py and openapi\.yaml have: add an .*",
     ),
     "a route that nobody wrote": Mistake(
         "src/api.py",
-        '@app.post("/v1/campaigns")',
-        '@app.post("/v1/campaign")',
-        r"src/api\.py: POST /v1/campaigns is missing, which template\.yaml and openapi\.yaml have: write a function .*",
+        '@app.post("/v1/feeds")',
+        '@app.post("/v1/feed")',
+        r"src/api\.py: POST /v1/feeds is missing, which template\.yaml and openapi\.yaml have: write a function .*",
     ),
     "a route that is not documented": Mistake(
         "openapi.yaml",
@@ -183,42 +183,42 @@ OF_WIRING = {
         r"openapi\.yaml: GET /v1/servers/\{\} is missing, which src/api\.py and template\.yaml have: add it .*",
     ),
     "a slug that is none": Mistake(
-        "src/provisioning/dns.py",
-        '"domain-taken"',
-        '"Domain taken"',
-        r"src/provisioning/dns\.py:\d+: the refusal 'Domain taken' is no slug: write it in lower case, with hyphens .*",
+        "src/provisioning/ec2.py",
+        '"server-terminated"',
+        '"Server gone"',
+        r"src/provisioning/ec2\.py:\d+: the refusal 'Server gone' is no slug: write it in lower case, with hyphens .*",
     ),
     "a refusal that is not specified": Mistake(
-        "src/provisioning/dns.py",
-        '"domain-taken"',
-        '"domain-busy"',
-        r"src/.*: the refusal 'domain-busy' is not specified: add ### domain-busy to docs/idempotency\.md, .*",
+        "src/provisioning/ec2.py",
+        '"server-terminated"',
+        '"server-gone"',
+        r"src/.*: the refusal 'server-gone' is not specified: add ### server-gone to docs/idempotency\.md, .*",
     ),
     "a refusal without an example": Mistake(
-        "src/provisioning/dns.py",
-        '"domain-taken"',
-        '"domain-busy"',
-        r"src/.*: the refusal 'domain-busy' has no example: add one to openapi\.yaml under components\.examples, .*",
+        "src/provisioning/ec2.py",
+        '"server-terminated"',
+        '"server-gone"',
+        r"src/.*: the refusal 'server-gone' has no example: add one to openapi\.yaml under components\.examples, .*",
     ),
     "a response without examples": Mistake(
         "openapi.yaml",
-        '              examples:\n                live: {$ref: "#/components/examples/LiveCampaign"}\n',
+        '              examples:\n                created: {$ref: "#/components/examples/CreatedFeed"}\n',
         "",
-        r"openapi\.yaml: POST /v1/campaigns: add examples to its response 201 as application/json",
+        r"openapi\.yaml: POST /v1/feeds: add examples to its response 201 as application/json",
     ),
     "no syntax": Mistake(
-        "src/provisioning/campaigns.py",
-        "def launch(",
-        "def launch((",
-        r"error: src/api\.py cannot be imported: .*campaigns\.py, line \d+.*",
+        "src/provisioning/feeds.py",
+        "def create(",
+        "def create((",
+        r"error: src/api\.py cannot be imported: .*feeds\.py, line \d+.*",
     ),
 }
 
 OF_TYPES = {
     "a forgotten return": Mistake(
         "src/api.py",
-        "    return campaigns.launch(",
-        "    campaigns.launch(",
+        "    return feeds.create(",
+        "    feeds.create(",
         r"src/api\.py:\d+: error: Missing return .*",
     ),
     "JSON where rows were meant": Mistake(
@@ -228,10 +228,10 @@ OF_TYPES = {
         r'src/provisioning/servers\.py:\d+: error: Incompatible return value type .*, expected "Completion"\) .*',
     ),
     "JSON in the place of a row": Mistake(
-        "src/provisioning/campaigns.py",
-        'rows=[resources.row("campaign", representation, operation.principal)]',
+        "src/provisioning/feeds.py",
+        'rows=[resources.row("feed", representation, operation.principal)]',
         "rows=[representation]",
-        r'src/provisioning/campaigns\.py:\d+: error: List item 0 has incompatible type .*; expected "Row" .*',
+        r'src/provisioning/feeds\.py:\d+: error: List item 0 has incompatible type .*; expected "Row" .*',
     ),
     "a value in the place of a step's call": Mistake(
         "src/provisioning/ec2.py",
@@ -262,7 +262,10 @@ def is_told(mistake: Mistake, output: str) -> None:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    return Copy(tmp_path_factory.mktemp("mistakes"))
+    """A copy with an operation of its own, in which most mistakes are made."""
+    copy = Copy(tmp_path_factory.mktemp("mistakes"))
+    copy.run("tools.start.new_operation", "feeds", "topic,queue")
+    return copy
 
 
 @pytest.mark.parametrize("mistake", OF_WIRING.values(), ids=OF_WIRING)

@@ -1,3 +1,4 @@
+# example campaigns
 """The stand-in for MyFunnelAPI keeps its contract, and misbehaves when it is told to."""
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.campaigns import CAMPAIGN, Campaigns
+from tests.sample import PATH, Samples
 from tools import tokens
 from tools.errors import ToolError
+from tools.local import template
 from tools.ops import environments, record
 from tools.ops.environments import Environment
 
@@ -22,12 +23,19 @@ Shown = Callable[..., list[str]]
 
 @pytest.fixture(autouse=True)
 def environment(dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the tool find the stack of these tests, in which alice has a token, and bob no more."""
+    """Make the tool find the stack of these tests, in which alice has a token, and bob no more.
+
+    Its gateway has the route of the samples, too.
+    """
     tokens.issue(dynamodb, "TokensTable", "alice")
     outputs = {"IdempotencyTable": "IdempotencyTable", "TokensTable": "TokensTable"}
     monkeypatch.setattr(
         environments, "find", lambda _: Environment("", outputs, True, {"dynamodb": dynamodb}.__getitem__)
     )
+    stack = template.load()
+    events = stack["Resources"]["ApiFunction"]["Properties"]["Events"]
+    events["CreateSample"] = {"Type": "Api", "Properties": {"Method": "POST", "Path": PATH}}
+    monkeypatch.setattr(template, "load", lambda: stack)
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -51,8 +59,8 @@ def values(lines: list[str]) -> dict[str, str]:
 
 
 class TestRecord:
-    def test_of_a_completed_operation_has_its_answer(self, campaigns: Campaigns, shown: Shown) -> None:
-        answer = campaigns.launch(key="k-1")
+    def test_of_a_completed_operation_has_its_answer(self, samples: Samples, shown: Shown) -> None:
+        answer = samples.create(key="k-1")
 
         said = shown("k-1")
 
@@ -61,20 +69,20 @@ class TestRecord:
         assert answer.body.decode() in "".join(line.strip() for line in said)
         assert max(map(len, said)) <= 80
 
-    def test_of_an_unfinished_one_has_its_request_steps_and_error(self, campaigns: Campaigns, shown: Shown) -> None:
-        campaigns.myfunnel_fails()
-        campaigns.launch(key="k-1")
+    def test_of_an_unfinished_one_has_its_request_steps_and_error(self, samples: Samples, shown: Shown) -> None:
+        samples.service.fails("make")
+        samples.create(key="k-1")
 
         said = values(shown('"k-1"'))
 
-        assert (said["status"], said["last_error"]) == ("RELEASED", "Retry: MyFunnelAPI answered 503.")
-        assert said["request"].startswith("POST /v1/campaigns")
-        assert "domain" in said["steps"]
+        assert (said["status"], said["last_error"]) == ("RELEASED", "Retry: The service is busy.")
+        assert said["request"].startswith(f"POST {PATH}")
+        assert "name" in said["steps"]
         assert "response" not in said
 
-    def test_is_shown_for_everybody_who_used_the_key(self, campaigns: Campaigns, shown: Shown) -> None:
-        campaigns.launch(key="k-1")
-        campaigns.launch({**CAMPAIGN, "domain": "other.shop.example"}, key="k-1", principal="bob")
+    def test_is_shown_for_everybody_who_used_the_key(self, samples: Samples, shown: Shown) -> None:
+        samples.create(key="k-1")
+        samples.create({"name": "other"}, key="k-1", principal="bob")
 
         of_bob = values(shown("--principal", "bob", "k-1"))
 

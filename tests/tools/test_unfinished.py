@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from io import BytesIO
+from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -18,7 +19,7 @@ from recovery import sweep
 from tests.clocks import SetClock
 from tests.events import Context
 from tests.messages import work
-from tests.unit.campaigns import CAMPAIGN, Campaigns
+from tests.sample import PATH, Samples
 from tools.errors import ToolError
 from tools.ops import environments, unfinished
 from tools.ops.environments import Environment
@@ -36,10 +37,10 @@ def recovery() -> Mock:
 
 @pytest.fixture(autouse=True)
 def environment(
-    campaigns: Campaigns, dynamodb: DynamoDBClient, clock: SetClock, recovery: Mock, monkeypatch: pytest.MonkeyPatch
+    samples: Samples, dynamodb: DynamoDBClient, clock: SetClock, recovery: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Make the tool find the stack of these tests, at the time of their clock."""
-    clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery), "sqs": campaigns.api.messages.client}
+    clients = {"dynamodb": dynamodb, "lambda": SimpleNamespace(invoke=recovery), "sqs": samples.api.messages.client}
     outputs = {
         "IdempotencyTable": "IdempotencyTable",
         "RecoveryFunctionName": "recovery",
@@ -51,16 +52,16 @@ def environment(
 
 
 @pytest.fixture
-def stuck(campaigns: Campaigns, clock: SetClock) -> list[str]:
+def stuck(samples: Samples, clock: SetClock) -> list[str]:
     """Ids of a parked operation, and of one that waits."""
-    campaigns.myfunnel_fails(times=None)
-    campaigns.launch()
+    samples.service.fails("make", times=inf)
+    samples.create()
     for _ in range(10):
         clock.advance(900)
-        campaigns.recover()
-    parked: str = campaigns.record["id"]
-    campaigns.launch({**CAMPAIGN, "domain": "other.shop.example"}, key="other", principal="bob")
-    return [parked, next(record["id"] for record in campaigns.api.records if record["id"] != parked)]
+        samples.recover()
+    parked: str = samples.record["id"]
+    samples.create({"name": "other"}, key="other", principal="bob")
+    return [parked, next(record["id"] for record in samples.api.records if record["id"] != parked)]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -79,12 +80,12 @@ class TestList:
     ) -> None:
         run(monkeypatch, "list")
 
-        error = "              Retry: MyFunnelAPI answered 503."
+        error = "              Retry: The service is busy."
         assert lines(capsys) == [
-            f"{stuck[0][:12]}  POST /v1/campaigns  id:alice",
+            f"{stuck[0][:12]}  POST {PATH}  id:alice",
             "              parked; attempt 11; 2 h old",
             error,
-            f"{stuck[1][:12]}  POST /v1/campaigns  id:bob",
+            f"{stuck[1][:12]}  POST {PATH}  id:bob",
             "              due in 5 s; attempt 1; 0 s old",
             error,
         ]
@@ -101,9 +102,9 @@ class TestList:
         assert max(map(len, shown)) <= 80
 
     def test_leaves_out_what_has_completed(
-        self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self, samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        campaigns.launch()
+        samples.create()
 
         run(monkeypatch, "list")
 
@@ -114,34 +115,34 @@ class TestRetry:
     def test_makes_a_parked_operation_due(
         self,
         stuck: list[str],
-        campaigns: Campaigns,
+        samples: Samples,
         clock: SetClock,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        campaigns.myfunnel.faults.clear()
-        campaigns.api.messages.waiting.clear()
+        samples.service.behaves()
+        samples.api.messages.waiting.clear()
 
         run(monkeypatch, "retry", stuck[0][:6])
 
         assert lines(capsys) == [f"{stuck[0][:12]} is carried on now"]
-        assert work(campaigns.api.messages) == [Outcome.EXECUTED]
+        assert work(samples.api.messages) == [Outcome.EXECUTED]
 
     def test_of_all_is_of_all_that_are_parked(
         self,
         stuck: list[str],
-        campaigns: Campaigns,
+        samples: Samples,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        campaigns.myfunnel.faults.clear()
-        campaigns.api.messages.waiting.clear()
+        samples.service.behaves()
+        samples.api.messages.waiting.clear()
 
         run(monkeypatch, "retry", "all")
 
         assert lines(capsys) == ["1 parked operations are carried on"]
-        assert work(campaigns.api.messages) == [Outcome.EXECUTED]
-        assert {record["id"]: record["status"] for record in campaigns.api.records}[stuck[0]] == "COMPLETED"
+        assert work(samples.api.messages) == [Outcome.EXECUTED]
+        assert {record["id"]: record["status"] for record in samples.api.records}[stuck[0]] == "COMPLETED"
 
     @pytest.mark.parametrize(
         ("prefix", "message"), [("zz", "no unfinished operations"), ("PARKED", "is running, or already due")]
@@ -162,17 +163,17 @@ class TestRetry:
         with pytest.raises(ToolError, match=r"which operation\?"):
             run(monkeypatch, "retry", "")
 
-    def test_of_more_than_one_is_refused(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel_fails(times=None)
+    def test_of_more_than_one_is_refused(self, samples: Samples) -> None:
+        samples.service.fails("make", times=inf)
         for number in range(17):  # two of them begin with the same digit
-            campaigns.launch({**CAMPAIGN, "domain": f"{number}.shop.example"}, key=f"key-{number}")
-        digits = [record["id"][0] for record in campaigns.api.records]
+            samples.create({"name": f"{number}"}, key=f"key-{number}")
+        digits = [record["id"][0] for record in samples.api.records]
         common = max(digits, key=digits.count)
 
         with pytest.raises(ToolError, match=f"{digits.count(common)} unfinished operations"):
             unfinished.retry(api.idempotent.lifecycle.store, Mock(), common)
 
-        assert all(record["lease_until"] < PARKED_UNTIL for record in campaigns.api.records)
+        assert all(record["lease_until"] < PARKED_UNTIL for record in samples.api.records)
 
     @staticmethod
     def run_by_another(id_: str, clock: SetClock) -> None:
@@ -188,20 +189,20 @@ class TestRecover:
         self,
         recovery: Mock,
         stuck: list[str],
-        campaigns: Campaigns,
+        samples: Samples,
         clock: SetClock,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         # Given an operation that is due, whose message is lost, and workers that come after a while
-        campaigns.api.messages.waiting.clear()
+        samples.api.messages.waiting.clear()
         clock.advance(60)
         pauses = []
 
         def sleep(seconds: float) -> None:
             pauses.append(seconds)
             if pauses.count(1) == 3:
-                work(campaigns.api.messages)
+                work(samples.api.messages)
 
         monkeypatch.setattr("tools.ops.unfinished.time.sleep", sleep)
 

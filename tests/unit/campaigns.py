@@ -1,3 +1,4 @@
+# example campaigns
 """Campaigns through the handlers of the deployed functions, and what each service then has of them."""
 
 from __future__ import annotations

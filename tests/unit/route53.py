@@ -1,3 +1,4 @@
+# example campaigns
 """Refusals of Route 53 that moto lacks: creating a record that exists, and deleting one that is different."""
 
 from __future__ import annotations

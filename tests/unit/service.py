@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -10,6 +11,8 @@ from boto3.dynamodb.types import TypeDeserializer
 
 import api
 from idempotency.clock import Clock
+from idempotency.testing import Story, crash_everywhere
+from tests.clocks import SetClock
 from tests.events import KEY, Context, Headers, proxy_event
 from tests.messages import Messages, recover
 from tools.local.client import Answer
@@ -21,7 +24,7 @@ SERVER = {"region": "eu-west", "size": "large"}
 JSON = ("Content-Type", "application/json")
 
 # The originals, before a test replaces them.
-_MADE_ONCE = (api.resources, api.provider, api.funnels, api.dns)
+_MADE_ONCE = [made for made in vars(api).values() if hasattr(made, "cache_clear")]
 
 
 def request(
@@ -94,6 +97,19 @@ class Api:
     def rows(self) -> list[dict[str, Any]]:
         """The items in the table of resources."""
         return scan(self._dynamodb, "ResourcesTable")
+
+
+def stories(
+    service: Api, clock: SetClock, path: str, body: Any, begin: Callable[[], object] | None = None
+) -> Iterator[Story]:
+    """POST once for each thing that may go wrong, see `idempotency.testing.crash_everywhere`."""
+    return crash_everywhere(
+        post=lambda: api.handler(request(body, path=path), Context()),
+        recover=service.recover,
+        client=api.dynamodb,
+        begin=begin or service.empty,
+        clock=clock,
+    )
 
 
 def scan(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import proxy_event
-from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
+from tests.sample import Samples
 from tests.unit.route import Route
 from tests.unit.service import scan
 
@@ -221,25 +221,25 @@ class TestStoredRequest:
         assert version(recoverable=True).recover() == [Outcome.EXECUTED]
 
     def test_that_cannot_be_read_stops_no_other_and_says_why(
-        self, campaigns: Campaigns, dynamodb: DynamoDBClient, clock: SetClock, logs: StringIO
+        self, samples: Samples, dynamodb: DynamoDBClient, clock: SetClock, logs: StringIO
     ) -> None:
         # Given five unfinished operations, of which this version cannot carry four on
-        campaigns.myfunnel_fails(times=5)
+        samples.service.fails("make", times=5)
         for number in range(5):
-            campaigns.launch({**CAMPAIGN, "domain": f"{number}.{DOMAIN}"}, key=f"key-{number}")
-        records = {self.domain_of(record): record for record in campaigns.api.records}
+            samples.create({"name": f"{number}"}, key=f"key-{number}")
+        records = {self.name_of(record): record for record in samples.api.records}
 
         def change(number: int, name: str, value: dict[str, Any]) -> None:
             dynamodb.update_item(
                 TableName="IdempotencyTable",
-                Key={"id": {"S": records[f"{number}.{DOMAIN}"]["id"]}},
+                Key={"id": {"S": records[f"{number}"]["id"]}},
                 UpdateExpression="SET #name = :value",
                 ExpressionAttributeNames={"#name": name},
                 ExpressionAttributeValues={":value": value},
             )
 
         def packed(number: int, **changes: Any) -> dict[str, Any]:
-            stored = json.loads(zlib.decompress(bytes(records[f"{number}.{DOMAIN}"]["request"])))
+            stored = json.loads(zlib.decompress(bytes(records[f"{number}"]["request"])))
             return {"B": zlib.compress(json.dumps({**stored, **changes}).encode())}
 
         change(0, "request", {"B": b"\x00"})
@@ -249,18 +249,18 @@ class TestStoredRequest:
 
         # When recovery runs
         clock.advance(LONGEST_PAUSE)
-        campaigns.api.messages.waiting.clear()
+        samples.api.messages.waiting.clear()
         logs.truncate(0)
         logs.seek(0)
-        assert campaigns.recover() == {"taken_up": 4, "completed": 1}
+        assert samples.recover() == {"taken_up": 4, "completed": 1}
 
         # Then the fifth is finished, and of each other the reason is kept
-        after = {record["id"]: record for record in campaigns.api.records}
-        reasons = [after[records[f"{number}.{DOMAIN}"]["id"]].get("last_error", "") for number in range(5)]
+        after = {record["id"]: record for record in samples.api.records}
+        reasons = [after[records[f"{number}"]["id"]].get("last_error", "") for number in range(5)]
         assert reasons[0].startswith("This version cannot read the stored request: error(")
         assert "unexpected keyword argument 'priority'" in reasons[1]
         assert reasons[2] == "This version has no idempotent route for POST /v1/gone: HTTP 404"
-        assert list(campaigns.routes) == [f"4.{DOMAIN}"]
+        assert samples.labels == ["4"]
 
         # And no line of the log speaks of another operation than its own
         lines = [json.loads(line) for line in logs.getvalue().splitlines()]
@@ -274,9 +274,9 @@ class TestStoredRequest:
         assert not any("operation_id" in line for line in unreadable)
 
     @staticmethod
-    def domain_of(record: dict[str, Any]) -> str:
+    def name_of(record: dict[str, Any]) -> str:
         body = Request.unpack(bytes(record["request"])).body
-        return str(json.loads(body)["domain"])
+        return str(json.loads(body)["name"])
 
 
 ID = "/v1/things/{id}/parts"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import api
 from tests.events import proxy_event
-from tests.unit.campaigns import CAMPAIGN, Campaigns
+from tests.sample import PATH, SAMPLE, Samples
 from tests.unit.service import SERVER
 
 ALICE = {"principalId": "alice"}
@@ -46,7 +46,7 @@ def bodies(valid: dict[str, str]) -> st.SearchStrategy[str | bytes]:
 
 
 @pytest.fixture(autouse=True)
-def calls(campaigns: Campaigns) -> Iterator[list[str]]:
+def calls(samples: Samples) -> Iterator[list[str]]:
     """What is asked of DynamoDB, which takes no text but Unicode."""
     made: list[str] = []
 
@@ -59,46 +59,46 @@ def calls(campaigns: Campaigns) -> Iterator[list[str]]:
     api.dynamodb.meta.events.unregister("before-call.dynamodb", note)
 
 
-def post(campaigns: Campaigns, path: str, key: str, media_type: str, base_path: str, **event: Any) -> int:
+def post(samples: Samples, path: str, key: str, media_type: str, base_path: str, **event: Any) -> int:
     """POST, as the gateway would hand it over."""
     headers = [("Idempotency-Key", key), ("Content-Type", media_type), *event.pop("headers")]
     made = proxy_event("POST", path, headers=headers, authorizer=ALICE, **event)
     made["path"] = made["requestContext"]["path"] = f"{base_path}{path}"
-    return campaigns.api.call(made).status
+    return samples.api.call(made).status
 
 
 @anything
 @given(key=keys, media_type=media_types, headers=more_headers, base_path=paths, query=pairs, body=bodies(SERVER))
 @example(**URL, **GOOD, body=json.dumps(SERVER))
-def test_a_server(campaigns: Campaigns, **sent: Any) -> None:
-    assert post(campaigns, "/v1/servers/provision", **sent) < 500
+def test_a_server(samples: Samples, **sent: Any) -> None:
+    assert post(samples, "/v1/servers/provision", **sent) < 500
 
 
 @anything
-@given(key=keys, media_type=media_types, headers=more_headers, base_path=paths, query=pairs, body=bodies(CAMPAIGN))
-@example(**URL, **GOOD, body=json.dumps(CAMPAIGN))
-def test_a_campaign(campaigns: Campaigns, **sent: Any) -> None:
-    assert post(campaigns, "/v1/campaigns", **sent) < 500
+@given(key=keys, media_type=media_types, headers=more_headers, base_path=paths, query=pairs, body=bodies(SAMPLE))
+@example(**URL, **GOOD, body=json.dumps(SAMPLE))
+def test_a_sample(samples: Samples, **sent: Any) -> None:
+    assert post(samples, PATH, **sent) < 500
 
 
-@pytest.mark.parametrize("kind", ["servers", "campaigns"])
+@pytest.mark.parametrize("kind", ["servers", "samples"])
 @anything
 @given(id_=texts, base_path=paths, headers=more_headers, query=pairs)
-def test_an_id(campaigns: Campaigns, kind: str, id_: str, base_path: str, headers: Any, query: Any) -> None:
+def test_an_id(samples: Samples, kind: str, id_: str, base_path: str, headers: Any, query: Any) -> None:
     event = proxy_event(
         "GET", f"/v1/{kind}/id", resource=f"/v1/{kind}/{{id}}", headers=headers, query=query, authorizer=ALICE
     )
     event["path"] = event["requestContext"]["path"] = f"{base_path}/v1/{kind}/{id_}"
     event["pathParameters"] = {"id": id_}
 
-    assert campaigns.api.call(event).status == 404
+    assert samples.api.call(event).status == 404
 
 
-@pytest.mark.parametrize("kind", ["servers", "campaigns"])
+@pytest.mark.parametrize("kind", ["servers", "samples"])
 @pytest.mark.parametrize("id_", ["", "x" * 2_042, "é" * 1_100, "x" * 6_000], ids=ascii)
-def test_an_id_that_none_can_have_is_not_looked_up(campaigns: Campaigns, calls: list[str], kind: str, id_: str) -> None:
+def test_an_id_that_none_can_have_is_not_looked_up(samples: Samples, calls: list[str], kind: str, id_: str) -> None:
     event = proxy_event("GET", f"/v1/{kind}/id", resource=f"/v1/{kind}/{{id}}", authorizer=ALICE)
     event["pathParameters"] = {"id": id_}
 
-    assert campaigns.api.call(event).problem == "not-found"
+    assert samples.api.call(event).problem == "not-found"
     assert calls == []

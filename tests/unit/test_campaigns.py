@@ -1,3 +1,4 @@
+# example campaigns
 """A campaign is a landing page, a DNS record and a row: all of them once, or none."""
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from provisioning import dns
 from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.crashes import Killed
-from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
+from tests.unit.campaigns import CAMPAIGN, DOMAIN, PATH, Campaigns
+from tests.unit.service import stories
 from tools.local import myfunnel
 from tools.local.myfunnel import Fault
 
 DNS_REJECTS = ClientError({"Error": {"Code": "InvalidChangeBatch", "Message": "no"}}, "ChangeResourceRecordSets")
 DNS_IS_BUSY = ClientError({"Error": {"Code": "PriorRequestNotComplete"}}, "ChangeResourceRecordSets")
 LEASE_SECONDS = 31
+FOR_GOOD = 100
 
 
 def nothing_is_left(campaigns: Campaigns) -> bool:
@@ -356,3 +359,34 @@ class TestCompensation:
             checkpoint(record, name, *args, **rows)
 
         patch.setattr(store, "checkpoint", checkpoint_or_die)
+
+
+class TestCrashes:
+    """Whatever crashes, and whoever carries on, a campaign is launched once, or leaves nothing."""
+
+    def test_leave_one_of_everything(self, campaigns: Campaigns, clock: SetClock) -> None:
+        for story in stories(campaigns.api, clock, PATH, CAMPAIGN, campaigns.empty):
+            [funnel] = campaigns.funnels
+            assert (story.status, story.json["funnel_id"]) == (201, funnel)
+            assert campaigns.routes == {DOMAIN: campaigns.myfunnel.funnels[funnel].hostname}
+            assert [row["id"] for row in campaigns.api.rows if row["id"].startswith("campaign#")] == [
+                f"campaign#{story.json['id']}"
+            ]
+
+    def test_of_one_that_was_released_leave_one_of_everything(self, campaigns: Campaigns, clock: SetClock) -> None:
+        def begin() -> None:
+            campaigns.empty()
+            campaigns.dns_fails(DNS_IS_BUSY)
+
+        for story in stories(campaigns.api, clock, PATH, CAMPAIGN, begin):
+            assert story.status == 201
+            assert len(campaigns.funnels) == len(campaigns.routes) == 1
+
+    def test_of_one_that_dns_rejects_leave_nothing(self, campaigns: Campaigns, clock: SetClock) -> None:
+        def begin() -> None:
+            campaigns.empty()
+            campaigns.dns_fails(DNS_REJECTS, FOR_GOOD)
+
+        for story in stories(campaigns.api, clock, PATH, CAMPAIGN, begin):
+            assert (story.status, story.json["title"]) == (422, "The domain was rejected")
+            assert nothing_is_left(campaigns)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 from hypothesis import example, given
@@ -19,16 +18,16 @@ import api
 from idempotency.errors import PROBLEMS, Problem, Retry
 from idempotency.request import parse_key
 from provisioning import ec2
-from provisioning.funnels import Funnels
 from provisioning.servers import ServerRequest
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.messages import work
+from tests.sample import NEVER, NOT_NOW, Samples
+from tests.unit.campaigns import Campaigns
 from tests.unit.service import JSON, SERVER, Api
 from tools import wiring
 from tools.local import template
 from tools.local.client import Answer
-from tools.local.myfunnel import TOKEN, Fault, MyFunnel, serving
 from tools.setup import ROOT
 
 Operation = tuple[str, str]
@@ -42,10 +41,12 @@ SPECIFICATION = (ROOT / "docs" / "idempotency.md").read_text()
 
 PROVISION: Operation = ("POST", "/v1/servers/provision")
 SHOW_SERVER: Operation = ("GET", "/v1/servers/{id}")
+SHOW_OPERATION: Operation = ("GET", "/v1/operations/{id}")
+RESPOND_ASYNC = [JSON, ("Prefer", "respond-async")]
+# example campaigns
 LAUNCH: Operation = ("POST", "/v1/campaigns")
 SHOW_CAMPAIGN: Operation = ("GET", "/v1/campaigns/{id}")
-SHOW_OPERATION: Operation = ("GET", "/v1/operations/{id}")
-CAMPAIGN = {"name": "Spring sale", "domain": "spring.example.com"}
+# end of example
 
 
 def resolve(node: Any) -> Any:
@@ -152,14 +153,14 @@ class World:
     Args:
         service: the function.
         clock: the time.
-        myfunnel: MyFunnelAPI.
+        samples: samples, whose service fails when it is told to.
         monkeypatch: replaces the provider of servers.
     """
 
-    def __init__(self, service: Api, clock: SetClock, myfunnel: MyFunnel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, service: Api, clock: SetClock, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
         self.service = service
         self.clock = clock
-        self.myfunnel = myfunnel
+        self.samples = samples
         self._monkeypatch = monkeypatch
 
     def provision(self, error: BaseException | None = None, **request: Any) -> Answer:
@@ -169,10 +170,6 @@ class World:
                 patch.setattr(api, "provider", lambda: FailingProvider(error))
                 patch.setenv("SERVER_PROVIDER", "ec2")
             return self.service.post(**request)
-
-    def launch(self, campaign: Any = CAMPAIGN, **request: Any) -> Answer:
-        """Launch a campaign."""
-        return self.service.post(campaign, path="/v1/campaigns", **request)
 
     def provision_while_running(self) -> Answer:
         """Send the same request while the first one, cut off in the middle, seems to run."""
@@ -197,48 +194,24 @@ class World:
         self.clock.while_asleep = complete
         return self.provision(headers=[JSON, ("Prefer", "wait=20")])
 
-    def accept(self, **request: Any) -> Answer:
-        """Launch a campaign without holding the connection."""
-        return self.launch(headers=[JSON, ("Prefer", "respond-async")], **request)
+    def accept(self, prefer: str = "respond-async", **request: Any) -> Answer:
+        """Provision an EC2 instance without holding the connection."""
+        with self._monkeypatch.context() as patch:
+            patch.setenv("SERVER_PROVIDER", "ec2")
+            return self.service.post(headers=[JSON, ("Prefer", prefer)], **request)
 
-    def accept_and_carry_out(self) -> Answer:
-        """Launch a campaign without holding the connection, and let the worker launch it."""
-        accepted = self.accept()
+    def operation(self, call: str = "", error: BaseException | None = None) -> Answer:
+        """Show the operation of a sample after a worker's attempt, in which a call may have failed."""
+        if error:
+            self.samples.service.fails(call, error)
+        accepted = self.samples.create(headers=RESPOND_ASYNC)
         work(self.service.messages)
-        return accepted
-
-    def accept_what_is_refused(self) -> Answer:
-        """The same with a domain of another zone."""
-        accepted = self.accept(campaign={**CAMPAIGN, "domain": "spring.example.org"})
-        work(self.service.messages)
-        return accepted
-
-    def accept_and_wait(self) -> Answer:
-        """Ask for 202 after a while."""
-        return self.launch(headers=[JSON, ("Prefer", "respond-async, wait=2")])
-
-    def launch_not_now(self) -> Answer:
-        """Launch a campaign while MyFunnelAPI asks for patience."""
-        self.myfunnel.faults.append(Fault(act=False, status=503, retry_after=60))
-        work_after = self.accept()
-        work(self.service.messages)
-        return work_after
+        return self.show(accepted)
 
     def show(self, made: Answer) -> Answer:
         """Show what was made."""
         _, _, version, kind, id_ = made.headers["location"][0].split("/")
         return self.service.get(f"/{version}/{kind}/{id_}", resource=f"/{version}/{kind}/{{id}}")
-
-    def launch_where_there_are_no_campaigns(self) -> Answer:
-        """Launch a campaign in the default stack."""
-        with self._monkeypatch.context() as patch:
-            patch.setenv("DNS_ZONE_ID", "")
-            return self.launch()
-
-    def launch_what_is_refused(self) -> Answer:
-        """Launch a campaign whose landing page MyFunnelAPI never accepts."""
-        self.myfunnel.faults.append(Fault(times=None, act=False, status=422))
-        return self.launch()
 
 
 class FailingProvider:
@@ -262,16 +235,8 @@ def after(_: Answer, then: Answer) -> Answer:
 
 
 @pytest.fixture
-def world(service: Api, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    zone = boto3.client("route53").create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]
-    monkeypatch.setenv("DNS_ZONE_ID", zone["Id"])
-    monkeypatch.setenv("DNS_SUBTREE", "")
-    myfunnel = MyFunnel()
-    with serving(myfunnel) as url:
-        monkeypatch.setenv("MYFUNNEL_API_URL", url)
-        funnels = Funnels(url, lambda: TOKEN)
-        monkeypatch.setattr(api, "funnels", lambda: funnels)
-        yield World(service, clock, myfunnel, monkeypatch)
+def world(service: Api, clock: SetClock, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(service, clock, samples, monkeypatch)
 
 
 # Every kind of answer of the function: what it is, and how to get it.
@@ -317,38 +282,69 @@ BY_THE_FUNCTION: dict[str, tuple[Operation, int, str, Callable[[World], Answer]]
         "not-found",
         lambda world: world.show(world.provision(principal="bob")),
     ),
-    "a campaign": (LAUNCH, 201, "", lambda world: world.launch()),
-    "a campaign again": (LAUNCH, 201, "", lambda world: world.replay(world.launch)),
-    "a taken domain": (LAUNCH, 409, "domain-taken", lambda world: after(world.launch(), world.launch(key="k"))),
+    "a server, without its client": (PROVISION, 202, "", World.accept),
+    "a server, without its client after a while": (
+        PROVISION,
+        202,
+        "",
+        lambda world: world.accept("respond-async, wait=2"),
+    ),
+    "an accepted operation": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept())),
+    "an operation that waits": (SHOW_OPERATION, 200, "", lambda world: world.operation("make", NOT_NOW)),
+    "an operation that succeeded": (SHOW_OPERATION, 200, "", World.operation),
+    "an operation that failed": (SHOW_OPERATION, 200, "", lambda world: world.operation("label", NEVER)),
+    "another's operation": (SHOW_OPERATION, 404, "not-found", lambda world: world.show(world.accept(principal="bob"))),
+}
+
+
+# example campaigns
+def launch_where_there_are_none(campaigns: Campaigns) -> Answer:
+    """Launch a campaign in the default stack."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DNS_ZONE_ID", "")
+        return campaigns.launch()
+
+
+def launch_what_is_refused(campaigns: Campaigns) -> Answer:
+    """Launch a campaign whose landing page MyFunnelAPI never accepts."""
+    campaigns.myfunnel_fails(times=None, status=422)
+    return campaigns.launch()
+
+
+OF_CAMPAIGNS: dict[str, tuple[Operation, int, str, Callable[[Campaigns], Answer]]] = {
+    "a campaign": (LAUNCH, 201, "", lambda campaigns: campaigns.launch()),
+    "a campaign again": (LAUNCH, 201, "", lambda campaigns: after(campaigns.launch(), campaigns.launch())),
+    "no campaigns": (LAUNCH, 404, "no-campaigns", launch_where_there_are_none),
+    "a taken domain": (
+        LAUNCH,
+        409,
+        "domain-taken",
+        lambda campaigns: after(campaigns.launch(), campaigns.launch(key="k")),
+    ),
     "a taken domain, again": (
         LAUNCH,
         409,
         "domain-taken",
-        lambda world: after(world.launch(), world.replay(lambda: world.launch(key="k"))),
+        lambda campaigns: [campaigns.launch(key=key) for key in ("first", "k", "k")][-1],
     ),
-    "no campaigns": (LAUNCH, 404, "no-campaigns", World.launch_where_there_are_no_campaigns),
     "a domain of another zone": (
         LAUNCH,
         422,
         "domain-rejected",
-        lambda world: world.launch({**CAMPAIGN, "domain": "spring.example.org"}),
+        lambda campaigns: campaigns.launch({"name": "Spring", "domain": "spring.example.org"}),
     ),
-    "a landing page that is refused": (
-        LAUNCH,
-        422,
-        "funnel-rejected",
-        World.launch_what_is_refused,
+    "a landing page that is refused": (LAUNCH, 422, "funnel-rejected", launch_what_is_refused),
+    "a campaign, without its client": (LAUNCH, 202, "", lambda campaigns: campaigns.launch(headers=RESPOND_ASYNC)),
+    "the campaign": (SHOW_CAMPAIGN, 200, "", lambda campaigns: campaigns.get(campaigns.launch().json["id"])),
+    "another's campaign": (
+        SHOW_CAMPAIGN,
+        404,
+        "not-found",
+        lambda campaigns: campaigns.get(campaigns.launch(principal="bob").json["id"]),
     ),
-    "the campaign": (SHOW_CAMPAIGN, 200, "", lambda world: world.show(world.launch())),
-    "a campaign, without its client": (LAUNCH, 202, "", lambda world: world.accept()),
-    "a campaign, without its client after a while": (LAUNCH, 202, "", World.accept_and_wait),
-    "an accepted operation": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept())),
-    "an operation that waits": (SHOW_OPERATION, 200, "", lambda world: world.show(world.launch_not_now())),
-    "an operation that succeeded": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept_and_carry_out())),
-    "an operation that failed": (SHOW_OPERATION, 200, "", lambda world: world.show(world.accept_what_is_refused())),
-    "another's operation": (SHOW_OPERATION, 404, "not-found", lambda world: world.show(world.accept(principal="bob"))),
-    "another's campaign": (SHOW_CAMPAIGN, 404, "not-found", lambda world: world.show(world.launch(principal="bob"))),
 }
+# end of example
+
 
 # The responses that the gateway gives in place of the function, each with its status.
 BY_THE_GATEWAY = [(name, response["StatusCode"]) for name, response in GATEWAY.items()]
@@ -381,6 +377,20 @@ class TestAnswers:
         assert (answer.status, slug(answer.json)) == (status, problem)
         conforms(operation, answer)
 
+    # example campaigns
+    @pytest.mark.parametrize("case", OF_CAMPAIGNS.values(), ids=OF_CAMPAIGNS)
+    def test_of_campaigns_are_documented(
+        self, campaigns: Campaigns, case: tuple[Operation, int, str, Callable[[Campaigns], Answer]]
+    ) -> None:
+        operation, status, problem, act = case
+
+        answer = act(campaigns)
+
+        assert (answer.status, slug(answer.json)) == (status, problem)
+        conforms(operation, answer)
+
+    # end of example
+
     @pytest.mark.parametrize("header", ["idempotent-replayed", "preference-applied"])
     def test_have_every_header_that_is_documented(self, world: World, header: str) -> None:
         assert header in world.wait().headers
@@ -391,6 +401,7 @@ class TestAnswers:
 
     def test_that_are_documented_occur(self) -> None:
         by_the_function = {(status, problem) for _, status, problem, _ in BY_THE_FUNCTION.values()}
+        by_the_function |= {(status, problem) for _, status, problem, _ in OF_CAMPAIGNS.values()}  # example campaigns
         by_the_gateway = {(status, slug(at_the_gateway(name, status).json)) for name, status in BY_THE_GATEWAY}
 
         assert {
@@ -416,7 +427,7 @@ class TestExamples:
     def test_of_responses_are_valid(self, operation: Operation, answer: Answer) -> None:
         conforms(operation, answer)
 
-    @pytest.mark.parametrize("operation", [PROVISION, LAUNCH], ids=["server", "campaign"])
+    @pytest.mark.parametrize("operation", [each for each in OPERATIONS if each[0] == "POST"], ids=" ".join)
     def test_of_requests_are_valid(self, operation: Operation) -> None:
         described = OPERATIONS[operation]
         [content] = described["requestBody"]["content"].values()

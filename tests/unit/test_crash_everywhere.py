@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import StringIO
+from math import inf
 from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,10 +26,9 @@ from idempotency.response import StoredResponse
 from idempotency.testing import Story, crash_everywhere
 from tests.clocks import SetClock
 from tests.events import Context
-from tests.unit.campaigns import CAMPAIGN, DOMAIN, PATH, Campaigns
+from tests.sample import NAME, NEVER, PATH, SAMPLE, Samples
 from tests.unit.route import Route, Run
-from tests.unit.service import SERVER, Api, empty, request
-from tests.unit.test_campaigns import DNS_IS_BUSY, DNS_REJECTS, nothing_is_left
+from tests.unit.service import SERVER, Api, empty, request, stories
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -40,64 +40,52 @@ Shown = Callable[[], list[str]]
 
 
 class TestOperationsOfTheProject:
-    @staticmethod
-    def stories(path: str, body: Any, begin: Callable[[], object], service: Api, clock: SetClock) -> Iterator[Story]:
-        return crash_everywhere(
-            post=lambda: api.handler(request(body, path=path), Context()),
-            recover=service.recover,
-            client=api.dynamodb,
-            begin=begin,
-            clock=clock,
-        )
-
     def test_a_server_is_provisioned_once(self, service: Api, clock: SetClock) -> None:
-        for story in self.stories("/v1/servers/provision", SERVER, service.empty, service, clock):
+        for story in stories(service, clock, "/v1/servers/provision", SERVER):
             assert story.status == 201
             [row] = service.rows
             assert row["resource"] == story.json
 
-    def test_a_campaign_is_launched_once(self, campaigns: Campaigns, clock: SetClock) -> None:
+    def test_a_sample_is_created_once(self, samples: Samples, clock: SetClock) -> None:
         names = []
-        for story in self.stories(PATH, CAMPAIGN, campaigns.empty, campaigns.api, clock):
+        for story in stories(samples.api, clock, PATH, SAMPLE, samples.empty):
             names.append(story.name)
-            [funnel] = campaigns.funnels
-            assert (story.status, story.json["funnel_id"]) == (201, funnel)
-            assert campaigns.routes == {DOMAIN: campaigns.myfunnel.funnels[funnel].hostname}
-            assert [row["id"] for row in campaigns.api.rows if row["id"].startswith("campaign#")] == [
-                f"campaign#{story.json['id']}"
+            [part] = samples.service.parts.values()
+            assert (story.status, story.json["part_id"]) == (201, part)
+            assert samples.service.labels == {part: NAME}
+            assert [row["id"] for row in samples.api.rows if row["id"].startswith("sample#")] == [
+                f"sample#{story.json['id']}"
             ]
         # A reservation is one write, with no call before it.
-        assert "checkpoint 'domain' ⚡ crash before; then recovery carries on" in names
-        assert not [name for name in names if name.startswith("step 'domain'")]
+        assert "checkpoint 'name' ⚡ crash before; then recovery carries on" in names
+        assert not [name for name in names if name.startswith("step 'name'")]
 
-    def test_a_campaign_that_is_released_on_the_way_is_launched_once(
-        self, campaigns: Campaigns, clock: SetClock
-    ) -> None:
+    def test_a_sample_that_is_released_on_the_way_is_created_once(self, samples: Samples, clock: SetClock) -> None:
         def begin() -> None:
-            campaigns.empty()
-            campaigns.dns_fails(DNS_IS_BUSY)
+            samples.empty()
+            samples.service.fails("label")
 
         names = []
-        for story in self.stories(PATH, CAMPAIGN, begin, campaigns.api, clock):
+        for story in stories(samples.api, clock, PATH, SAMPLE, begin):
             names.append(story.name)
             assert story.status == 201
-            assert len(campaigns.funnels) == len(campaigns.routes) == 1
+            assert samples.labels == [NAME]
         assert "release ⚡ crash after; then the client asks again" in names
-        assert "step 'dns' (2) ⚡ crash after; then the client asks again" in names
+        assert "step 'label' (2) ⚡ crash after; then the client asks again" in names
         assert "resume ⚡ crash after; then recovery carries on" in names
 
-    def test_a_campaign_that_dns_rejects_leaves_nothing(self, campaigns: Campaigns, clock: SetClock) -> None:
+    def test_a_sample_whose_label_is_rejected_leaves_nothing(self, samples: Samples, clock: SetClock) -> None:
         def begin() -> None:
-            campaigns.empty()
-            campaigns.dns_fails(DNS_REJECTS, FOR_GOOD)
+            samples.empty()
+            samples.service.fails("label", NEVER, times=inf)
 
         names = []
-        for story in self.stories(PATH, CAMPAIGN, begin, campaigns.api, clock):
+        for story in stories(samples.api, clock, PATH, SAMPLE, begin):
             names.append(story.name)
-            assert (story.status, story.json["title"]) == (422, "The domain was rejected")
-            assert nothing_is_left(campaigns)
-        assert "undo 'landing page' ⚡ crash after; then recovery carries on" in names
-        assert "checkpoint 'undo landing page' ⚡ answer lost; then recovery carries on" in names
+            assert (story.status, story.json["title"]) == (422, "The label was rejected")
+            assert samples.nothing_is_left()
+        assert "undo 'part' ⚡ crash after; then recovery carries on" in names
+        assert "checkpoint 'undo part' ⚡ answer lost; then recovery carries on" in names
 
 
 class Things:

@@ -1,3 +1,4 @@
+# example campaigns
 """DNS records in Route 53, simulated by moto."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """The client of MyFunnelAPI, against a server that misbehaves."""
 
 from __future__ import annotations

@@ -614,7 +614,7 @@ class TestAccept:
 
     def test_late_is_no_answer_to_a_failure(self, world: World) -> None:
         def run(_: Operation) -> Completion:
-            raise Retry("MyFunnelAPI is down.")
+            raise Retry("The service is down.")
 
         assert world.route(run, respond_async="late").post().status == 503
 

@@ -124,11 +124,10 @@ Parts = tuple[str, str, str, str]
 class TestRecordId:
     def test_is_64_hexadecimal_digits_that_never_change(self) -> None:
         # If the hash changed, every key in flight would run twice on the day of the deployment.
-        hashed = (
-            b"\0\0\0\0\0\0\0\x06\xc3\xa9lise\0\0\0\0\0\0\0\x04POST\0\0\0\0\0\0\0\x0d/v1/campaigns\0\0\0\0\0\0\0\x01k"
-        )
+        before = b"\0\0\0\0\0\0\0\x06\xc3\xa9lise\0\0\0\0\0\0\0\x04POST\0\0\0\0\0\0\0\x15"
+        hashed = before + b"/v1/servers/provision\0\0\0\0\0\0\0\x01k"
 
-        assert record_id("élise", "POST", "/v1/campaigns", "k") == f"{sha256(hashed).hexdigest()}:1"
+        assert record_id("élise", "POST", "/v1/servers/provision", "k") == f"{sha256(hashed).hexdigest()}:1"
 
     @pytest.mark.parametrize("position", range(4))
     def test_depends_on_each_part(self, position: int) -> None:

@@ -125,12 +125,12 @@ def calls() -> Calls:
 
 class TestKey:
     def test_is_the_same_in_every_attempt(self, attempt: NewAttempt) -> None:
-        assert attempt().derived_id("landing page") == attempt().derived_id("landing page")
+        assert attempt().derived_id("page") == attempt().derived_id("page")
 
     def test_is_different_for_each_step_and_operation(self, attempt: NewAttempt, kept: Checkpoints) -> None:
-        keys = {attempt().derived_id(name) for name in ("landing page", "dns", "landing page ")}
+        keys = {attempt().derived_id(name) for name in ("page", "dns", "page ")}
         kept.record = replace(RECORD, operation_id="2a3cf50d-6b5b-4e2c-9d52-3a3fd2d36a8d")
-        keys.add(attempt().derived_id("landing page"))
+        keys.add(attempt().derived_id("page"))
 
         assert len(keys) == 4
         assert {UUID(key).version for key in keys} == {5}
@@ -398,7 +398,7 @@ class TestUndoing:
     def test_that_is_refused_for_good_is_tried_again_nevertheless(
         self, perform: Callable[..., Attempt], calls: Calls, asked: int | None, pause: int
     ) -> None:
-        refused = Rejected("funnel-rejected", "no", status=422, retry_after=asked)
+        refused = Rejected("page-rejected", "no", status=422, retry_after=asked)
 
         with pytest.raises(Retry, match="Cannot undo step 'first'") as raised:
             perform(undo_first=calls.failing("undo first", refused)).undo(FAILED)

@@ -5,111 +5,102 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from math import inf
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
 import api
+from idempotency import Retry
 from idempotency.record import PARKED_UNTIL
 from idempotency.store import Due
-from provisioning.funnels import Funnels
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY
-from tests.unit.campaigns import CAMPAIGN, DOMAIN, Campaigns
+from tests.sample import NAME, NEVER, SAMPLE, Samples
 from tests.unit.service import JSON, restart
-from tests.unit.test_campaigns import DNS_REJECTS, LEASE_SECONDS, nothing_is_left
 from tools.local import template
 
 TOKEN = "kq1vV0Z1Y2hlcmNoZXotbGEtZmVtbWUtY2hlcmNoZXo"
 NOTHING = {"taken_up": 0, "completed": 0}
 MAX_RECOVERIES = 10
 LONGEST_PAUSE = 900
+LEASE_SECONDS = 31
 
 Abandon = Callable[..., None]
 
 
 @pytest.fixture
-def abandon(campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> Abandon:
-    """Function that launches a campaign, and is killed right after the landing page exists."""
-    create = Funnels.create
+def abandon(samples: Samples) -> Abandon:
+    """Function that creates a sample, and is killed right after its part exists."""
 
-    def create_and_die(funnels: Funnels, *args: str) -> Any:
-        create(funnels, *args)
-        raise Killed
-
-    def abandon(body: Any = CAMPAIGN, **request: Any) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(Funnels, "create", create_and_die)
-            with pytest.raises(Killed):
-                campaigns.launch(body, **request)
+    def abandon(body: Any = SAMPLE, **request: Any) -> None:
+        samples.service.fails("make", Killed(), acts=True)
+        with pytest.raises(Killed):
+            samples.create(body, **request)
 
     return abandon
 
 
-def fails_from_now_on(campaigns: Campaigns) -> None:
-    campaigns.myfunnel_fails(times=None)
+def fails_from_now_on(samples: Samples) -> None:
+    samples.service.fails("make", times=inf)
 
 
-def pause(campaigns: Campaigns, clock: SetClock) -> float:
+def pause(samples: Samples, clock: SetClock) -> float:
     """Seconds until recovery tries the only operation again."""
-    return float(campaigns.record["lease_until"] - clock.now()) / 1000
+    return float(samples.record["lease_until"] - clock.now()) / 1000
 
 
 class TestAbandoned:
-    def test_is_finished_once_its_lease_has_lapsed(
-        self, campaigns: Campaigns, abandon: Abandon, clock: SetClock
-    ) -> None:
-        # Given a campaign whose function was killed
+    def test_is_finished_once_its_lease_has_lapsed(self, samples: Samples, abandon: Abandon, clock: SetClock) -> None:
+        # Given a sample whose function was killed
         abandon()
-        assert (len(campaigns.funnels), campaigns.routes) == (1, {})
+        assert samples.labels == [""]
 
         # When recovery runs too early, and then again
         clock.advance(LEASE_SECONDS - 2)
-        assert campaigns.recover() == NOTHING
+        assert samples.recover() == NOTHING
         clock.advance(2)
-        assert campaigns.recover() == {"taken_up": 1, "completed": 1}
+        assert samples.recover() == {"taken_up": 1, "completed": 1}
 
         # Then the client that comes back nevertheless gets the answer, and there is one of everything
-        answer = campaigns.launch()
+        answer = samples.create()
         assert (answer.status, answer.replayed) == (201, True)
-        assert answer.json["funnel_id"] == campaigns.funnels[0]
-        assert len(campaigns.funnels) == 1
-        assert campaigns.routes.keys() == {DOMAIN}
-        assert campaigns.recover() == NOTHING
+        assert [answer.json["part_id"]] == [*samples.service.parts.values()]
+        assert samples.labels == [NAME]
+        assert samples.recover() == NOTHING
 
-    def test_goes_on_under_its_own_principal(self, campaigns: Campaigns, abandon: Abandon, clock: SetClock) -> None:
+    def test_goes_on_under_its_own_principal(self, samples: Samples, abandon: Abandon, clock: SetClock) -> None:
         abandon(principal="bob")
         clock.advance(LEASE_SECONDS)
 
-        campaigns.recover()
+        samples.recover()
 
-        id_ = campaigns.launch(principal="bob").json["id"]
-        assert campaigns.get(id_, principal="bob").status == 200
-        assert campaigns.get(id_, principal="alice").status == 404
+        id_ = samples.create(principal="bob").json["id"]
+        assert samples.get(id_, principal="bob").status == 200
+        assert samples.get(id_, principal="alice").status == 404
 
     def test_ends_with_the_location_that_its_client_would_have_had(
-        self, campaigns: Campaigns, abandon: Abandon, clock: SetClock
+        self, samples: Samples, abandon: Abandon, clock: SetClock
     ) -> None:
         abandon(stage="prod")
         clock.advance(LEASE_SECONDS)
 
-        campaigns.recover()
+        samples.recover()
 
-        assert campaigns.launch(stage="prod").headers["location"][0].startswith("/prod/v1/campaigns/cmp-")
+        assert samples.create(stage="prod").headers["location"][0].startswith("/prod/v1/samples/smp-")
 
-    def test_does_not_keep_recovery_from_another(self, campaigns: Campaigns, abandon: Abandon, clock: SetClock) -> None:
+    def test_does_not_keep_recovery_from_another(self, samples: Samples, abandon: Abandon, clock: SetClock) -> None:
         for number in range(5):
-            abandon({**CAMPAIGN, "domain": f"{number}.{DOMAIN}"}, key=f"key-{number}")
+            abandon({"name": f"{number}"}, key=f"key-{number}")
         clock.advance(LEASE_SECONDS)
-        campaigns.dns_fails(RuntimeError("a bug"))
+        samples.service.fails("label", RuntimeError("a bug"))
 
-        assert campaigns.recover() == {"taken_up": 5, "completed": 4}
+        assert samples.recover() == {"taken_up": 5, "completed": 4}
 
     @pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
     def test_is_finished_under_every_timeout_that_the_template_allows(
-        self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch, limit: str
+        self, samples: Samples, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch, limit: str
     ) -> None:
         timeout = template.load()["Parameters"]["FunctionTimeoutSeconds"][limit]
         monkeypatch.setenv("IDEMPOTENCY_FUNCTION_TIMEOUT_SECONDS", str(timeout))
@@ -118,55 +109,52 @@ class TestAbandoned:
         clock.advance(timeout + 3)
 
         # Recovery has spent some of it already when it has found the operation.
-        assert campaigns.recover(seconds=timeout - 0.5) == {"taken_up": 1, "completed": 1}
+        assert samples.recover(seconds=timeout - 0.5) == {"taken_up": 1, "completed": 1}
 
-    def test_with_its_failure_decided_is_undone_to_the_end(
-        self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        campaigns.dns_fails(DNS_REJECTS)
-        with monkeypatch.context() as patch:
-            patch.setattr(Funnels, "delete", Mock(side_effect=Killed))
-            with pytest.raises(Killed):
-                campaigns.launch()
+    def test_with_its_failure_decided_is_undone_to_the_end(self, samples: Samples, clock: SetClock) -> None:
+        samples.service.fails("label", NEVER)
+        samples.service.fails("remove", Killed())
+        with pytest.raises(Killed):
+            samples.create()
         clock.advance(LEASE_SECONDS)
 
-        assert campaigns.recover() == {"taken_up": 1, "completed": 1}
+        assert samples.recover() == {"taken_up": 1, "completed": 1}
 
-        assert nothing_is_left(campaigns)
-        assert campaigns.launch().problem == "domain-rejected"
+        assert samples.nothing_is_left()
+        assert samples.create().problem == "label-rejected"
 
 
 class TestIndexThatLags:
     def test_names_an_operation_that_has_completed(
-        self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+        self, samples: Samples, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        answer = campaigns.launch()
-        self.shows(monkeypatch, campaigns.record["id"])
+        answer = samples.create()
+        self.shows(monkeypatch, samples.record["id"])
         clock.advance(LEASE_SECONDS)
 
-        assert campaigns.recover() == NOTHING
+        assert samples.recover() == NOTHING
 
-        assert campaigns.launch().body == answer.body
-        assert len(campaigns.myfunnel.calls) == 1
+        assert samples.create().body == answer.body
+        assert [call for call, _ in samples.service.calls] == ["make", "label"]
 
     def test_names_an_operation_that_runs_again(
-        self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+        self, samples: Samples, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         abandon()
         clock.advance(LEASE_SECONDS)
         abandon()
-        self.shows(monkeypatch, campaigns.record["id"])
+        self.shows(monkeypatch, samples.record["id"])
 
-        assert campaigns.recover() == NOTHING
+        assert samples.recover() == NOTHING
 
-        assert campaigns.record["attempt"] == 2
+        assert samples.record["attempt"] == 2
 
-    def test_names_an_operation_that_is_gone(self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_names_an_operation_that_is_gone(self, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shows(monkeypatch, "0" * 64)
 
-        assert campaigns.recover() == NOTHING
+        assert samples.recover() == NOTHING
 
-        assert campaigns.api.records == []
+        assert samples.api.records == []
 
     @staticmethod
     def shows(monkeypatch: pytest.MonkeyPatch, *ids: str) -> None:
@@ -174,134 +162,131 @@ class TestIndexThatLags:
 
 
 class TestPause:
-    def test_grows_from_attempt_to_attempt(self, campaigns: Campaigns, clock: SetClock) -> None:
-        fails_from_now_on(campaigns)
-        campaigns.launch()
+    def test_grows_from_attempt_to_attempt(self, samples: Samples, clock: SetClock) -> None:
+        fails_from_now_on(samples)
+        samples.create()
 
         pauses = []
         for _ in range(MAX_RECOVERIES):
-            pauses.append(pause(campaigns, clock))
+            pauses.append(pause(samples, clock))
             clock.advance(pauses[-1] - 0.001)
-            assert campaigns.recover() == NOTHING
+            assert samples.recover() == NOTHING
             clock.advance(0.002)
-            assert campaigns.recover() == {"taken_up": 1, "completed": 0}
+            assert samples.recover() == {"taken_up": 1, "completed": 0}
 
-        # MyFunnelAPI itself asks for 5 s
+        # The service itself asks for 5 s
         assert pauses == [5, 5, 5, 8, 16, 32, 64, 128, 256, 512]
 
-    def test_is_as_long_as_the_other_service_asks_for(self, campaigns: Campaigns, clock: SetClock) -> None:
-        campaigns.myfunnel_fails(retry_after=120)
+    def test_is_as_long_as_the_other_service_asks_for(self, samples: Samples, clock: SetClock) -> None:
+        samples.service.fails("make", Retry("Not so soon.", retry_after=120))
 
-        campaigns.launch()
+        samples.create()
 
-        assert pause(campaigns, clock) == 120
+        assert pause(samples, clock) == 120
 
-    def test_does_not_keep_the_client_from_retrying_at_once(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel_fails(retry_after=120)
+    def test_does_not_keep_the_client_from_retrying_at_once(self, samples: Samples) -> None:
+        samples.service.fails("make", Retry("Not so soon.", retry_after=120))
 
-        assert [campaigns.launch().status for _ in range(2)] == [503, 201]
+        assert [samples.create().status for _ in range(2)] == [503, 201]
 
 
 class TestParked:
     @staticmethod
-    def park(campaigns: Campaigns, clock: SetClock) -> None:
-        """Launch a campaign that recovery gives up on."""
-        fails_from_now_on(campaigns)
-        campaigns.launch()
+    def park(samples: Samples, clock: SetClock) -> None:
+        """Create a sample that recovery gives up on."""
+        fails_from_now_on(samples)
+        samples.create()
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
-            assert campaigns.recover()["taken_up"] == 1
+            assert samples.recover()["taken_up"] == 1
 
     def test_is_an_operation_that_failed_too_often_and_says_so(
-        self, campaigns: Campaigns, clock: SetClock, capsys: pytest.CaptureFixture[str]
+        self, samples: Samples, clock: SetClock, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        self.park(campaigns, clock)
+        self.park(samples, clock)
 
         blobs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [blob["Parked"] for blob in blobs if "Parked" in blob] == [[1.0]]
-        assert campaigns.record["lease_until"] == PARKED_UNTIL
-        assert campaigns.record["last_error"] == "Retry: MyFunnelAPI answered 503."
+        assert samples.record["lease_until"] == PARKED_UNTIL
+        assert samples.record["last_error"] == "Retry: The service is busy."
 
         clock.advance(24 * 3600)
-        assert campaigns.recover() == NOTHING
+        assert samples.recover() == NOTHING
 
-    def test_is_run_by_its_clients_retry(self, campaigns: Campaigns, clock: SetClock) -> None:
-        self.park(campaigns, clock)
-        campaigns.myfunnel.faults.clear()
+    def test_is_run_by_its_clients_retry(self, samples: Samples, clock: SetClock) -> None:
+        self.park(samples, clock)
+        samples.service.behaves()
 
-        assert campaigns.launch().status == 201
+        assert samples.create().status == 201
 
-    def test_can_be_made_due_by_an_operator(self, campaigns: Campaigns, clock: SetClock) -> None:
-        self.park(campaigns, clock)
-        campaigns.myfunnel.faults.clear()
+    def test_can_be_made_due_by_an_operator(self, samples: Samples, clock: SetClock) -> None:
+        self.park(samples, clock)
+        samples.service.behaves()
 
-        assert api.idempotent.lifecycle.store.unpark(campaigns.record["id"], clock.now())
+        assert api.idempotent.lifecycle.store.unpark(samples.record["id"], clock.now())
         clock.advance(0.001)
 
-        assert campaigns.recover() == {"taken_up": 1, "completed": 1}
+        assert samples.recover() == {"taken_up": 1, "completed": 1}
 
-    def test_then_has_all_its_attempts_again(self, campaigns: Campaigns, clock: SetClock) -> None:
-        self.park(campaigns, clock)
+    def test_then_has_all_its_attempts_again(self, samples: Samples, clock: SetClock) -> None:
+        self.park(samples, clock)
 
-        api.idempotent.lifecycle.store.unpark(campaigns.record["id"], clock.now())
+        api.idempotent.lifecycle.store.unpark(samples.record["id"], clock.now())
 
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
-            assert campaigns.recover()["taken_up"] == 1
-        assert campaigns.record["lease_until"] == PARKED_UNTIL
+            assert samples.recover()["taken_up"] == 1
+        assert samples.record["lease_until"] == PARKED_UNTIL
 
     @staticmethod
-    def kill_every_attempt(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_every_attempt(samples: Samples, clock: SetClock) -> None:
         """Let recovery try until it gives up."""
-        monkeypatch.setattr(Funnels, "create", Mock(side_effect=Killed))
+        samples.service.behaves()
+        samples.service.fails("make", Killed(), times=inf)
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
             with pytest.raises(Killed):
-                campaigns.recover()
+                samples.recover()
         clock.advance(LONGEST_PAUSE)
-        assert campaigns.recover() == NOTHING
-        assert campaigns.record["lease_until"] == PARKED_UNTIL
+        assert samples.recover() == NOTHING
+        assert samples.record["lease_until"] == PARKED_UNTIL
 
-    def test_is_an_operation_that_kills_every_worker(
-        self, campaigns: Campaigns, abandon: Abandon, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_is_an_operation_that_kills_every_worker(self, samples: Samples, abandon: Abandon, clock: SetClock) -> None:
         abandon()
 
-        self.kill_every_attempt(campaigns, clock, monkeypatch)
+        self.kill_every_attempt(samples, clock)
 
-        assert campaigns.record["last_error"] == "every attempt was cut off"
+        assert samples.record["last_error"] == "every attempt was cut off"
 
-    def test_keeps_the_last_error_that_an_attempt_could_report(
-        self, campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        fails_from_now_on(campaigns)
-        campaigns.launch()
+    def test_keeps_the_last_error_that_an_attempt_could_report(self, samples: Samples, clock: SetClock) -> None:
+        fails_from_now_on(samples)
+        samples.create()
 
-        self.kill_every_attempt(campaigns, clock, monkeypatch)
+        self.kill_every_attempt(samples, clock)
 
-        assert campaigns.record["last_error"] == "Retry: MyFunnelAPI answered 503."
+        assert samples.record["last_error"] == "Retry: The service is busy."
 
-    def test_is_an_operation_that_cannot_be_undone(self, campaigns: Campaigns, clock: SetClock) -> None:
-        campaigns.dns_fails(DNS_REJECTS)
-        campaigns.myfunnel_fails("DELETE", times=None, status=422)
-        assert campaigns.launch().status == 503
+    def test_is_an_operation_that_cannot_be_undone(self, samples: Samples, clock: SetClock) -> None:
+        samples.service.fails("label", NEVER)
+        samples.service.fails("remove", NEVER, times=inf)
+        assert samples.create().status == 503
         for _ in range(MAX_RECOVERIES):
             clock.advance(LONGEST_PAUSE)
-            assert campaigns.recover() == {"taken_up": 1, "completed": 0}
+            assert samples.recover() == {"taken_up": 1, "completed": 0}
 
-        assert campaigns.record["lease_until"] == PARKED_UNTIL
-        assert campaigns.record["last_error"].startswith("Retry: Cannot undo step 'landing page'")
+        assert samples.record["lease_until"] == PARKED_UNTIL
+        assert samples.record["last_error"].startswith("Retry: Cannot undo step 'part'")
 
 
 class TestStoredRequest:
-    def test_never_holds_the_token(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel_fails()
+    def test_never_holds_the_token(self, samples: Samples) -> None:
+        samples.service.fails("make")
 
-        campaigns.launch(headers=[JSON, ("Authorization", f"Bearer {TOKEN}"), ("Cookie", TOKEN), ("X-Api-Key", TOKEN)])
+        samples.create(headers=[JSON, ("Authorization", f"Bearer {TOKEN}"), ("Cookie", TOKEN), ("X-Api-Key", TOKEN)])
 
-        stored = zlib.decompress(bytes(campaigns.record["request"]))
+        stored = zlib.decompress(bytes(samples.record["request"]))
         assert TOKEN.encode() not in stored
-        assert TOKEN not in str(campaigns.record)
+        assert TOKEN not in str(samples.record)
         assert set(json.loads(stored)) == {
             "principal",
             "method",
@@ -313,32 +298,34 @@ class TestStoredRequest:
             "body",
         }
 
-    def test_is_compressed(self, campaigns: Campaigns) -> None:
-        campaigns.myfunnel_fails()
-        body = json.dumps(CAMPAIGN) + " " * 10_000
+    def test_is_compressed(self, samples: Samples) -> None:
+        samples.service.fails("make")
+        body = json.dumps(SAMPLE) + " " * 10_000
 
-        campaigns.launch(body)
+        samples.create(body)
 
-        assert len(bytes(campaigns.record["request"])) < 500
+        assert len(bytes(samples.record["request"])) < 500
 
     @pytest.mark.parametrize("status", [201, 422])
-    def test_goes_when_the_operation_completes(self, campaigns: Campaigns, status: int) -> None:
-        campaigns.myfunnel_fails(status=status if status >= 400 else 503)
-        campaigns.launch()
+    def test_goes_when_the_operation_completes(self, samples: Samples, status: int) -> None:
+        samples.service.fails("make")
+        if status == 422:
+            samples.service.fails("label", NEVER)
+        samples.create()
 
-        assert campaigns.launch().status == status
+        assert samples.create().status == status
 
-        assert campaigns.record.keys() & {"request", "recovery_shard", "last_error", "failure"} == set()
+        assert samples.record.keys() & {"request", "recovery_shard", "last_error", "failure"} == set()
 
-    def test_is_not_stored_for_a_request_that_is_refused(self, campaigns: Campaigns) -> None:
-        campaigns.launch({"name": "Spring"})
+    def test_is_not_stored_for_a_request_that_is_refused(self, samples: Samples) -> None:
+        samples.create({"title": NAME})
 
-        assert campaigns.api.records == []
+        assert samples.api.records == []
 
 
-def test_the_key_is_never_stored(campaigns: Campaigns) -> None:
-    campaigns.myfunnel_fails()
-    campaigns.launch()
+def test_the_key_is_never_stored(samples: Samples) -> None:
+    samples.service.fails("make")
+    samples.create()
 
-    assert KEY not in str(campaigns.record)
-    assert KEY.encode() not in zlib.decompress(bytes(campaigns.record["request"]))
+    assert KEY not in str(samples.record)
+    assert KEY.encode() not in zlib.decompress(bytes(samples.record["request"]))

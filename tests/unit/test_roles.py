@@ -21,20 +21,21 @@ import pre_traffic
 from idempotency import Completion, Rejected
 from provisioning import dns
 from provisioning.ec2 import Ec2Provider
-from provisioning.funnels import Funnels
 from tests import roles
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import Context
+from tests.sample import Samples
 from tests.unit.campaigns import DOMAIN, Campaigns
 from tests.unit.route import Route
+from tests.unit.service import Api
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
 @pytest.fixture
-def servers(campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
+def servers(service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers that are EC2 instances."""
     monkeypatch.setenv("SERVER_PROVIDER", "ec2")
     api.provider.cache_clear()
@@ -70,9 +71,9 @@ def beyond_moto(call: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
-def play(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch, dynamodb: DynamoDBClient) -> None:
+def play(samples: Samples, clock: SetClock, monkeypatch: pytest.MonkeyPatch, dynamodb: DynamoDBClient) -> None:
     """Let the functions do everything that they can do."""
-    service = campaigns.api
+    service = samples.api
 
     # A server: provisioned by a second attempt; shown; and another that is undone
     with monkeypatch.context() as patch, suppress(Killed):
@@ -85,14 +86,12 @@ def play(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch,
         patch.setattr("provisioning.servers.Completion", refuse)
         assert service.post(key="undone").status == 422
 
-    # A campaign that recovery finishes, and another one whose domain somebody else has
-    with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(Funnels, "create", killed(Funnels.create))
-        campaigns.launch(key="campaign")
+    # A sample that recovery finishes
+    samples.service.fails("make", Killed(), acts=True)
+    with suppress(Killed):
+        samples.create(key="sample")
     clock.advance(31)
-    assert campaigns.recover() == {"taken_up": 1, "completed": 1}
-    dns.Dns(campaigns._zone).route(f"taken.{DOMAIN}", "somebody.else.example")
-    assert campaigns.launch({"name": "n", "domain": f"taken.{DOMAIN}"}, key="taken").status == 409
+    assert samples.recover() == {"taken_up": 1, "completed": 1}
 
     # A refusal, which looks the request up; an answer so large that it is kept in parts; and a token
     service.post({}, key="server")
@@ -105,16 +104,32 @@ def play(campaigns: Campaigns, clock: SetClock, monkeypatch: pytest.MonkeyPatch,
     pre_traffic.handler({"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "hook"}, Context())
 
 
+# example campaigns
+def launch(campaigns: Campaigns) -> None:
+    """A campaign, and another one whose domain somebody else has."""
+    assert campaigns.launch(key="campaign").status == 201
+    dns.Dns(campaigns._zone).route(f"taken.{DOMAIN}", "somebody.else.example")
+    assert campaigns.launch({"name": "n", "domain": f"taken.{DOMAIN}"}, key="taken").status == 409
+
+
+# end of example
+
+
 @pytest.mark.usefixtures("servers")
 def test_roles_allow_nothing_that_their_functions_never_do(
-    campaigns: Campaigns, clock: SetClock, dynamodb: DynamoDBClient, monkeypatch: pytest.MonkeyPatch
+    samples: Samples,
+    campaigns: Campaigns,  # example campaigns
+    clock: SetClock,
+    dynamodb: DynamoDBClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TOKENS_TABLE", "TokensTable")
     monkeypatch.setenv("NEW_VERSION", "api:7")
     monkeypatch.setattr(BaseClient, "_make_api_call", beyond_moto(BaseClient._make_api_call))  # type: ignore[attr-defined]
 
     with roles.recorded() as needs:
-        play(campaigns, clock, monkeypatch, dynamodb)
+        play(samples, clock, monkeypatch, dynamodb)
+        launch(campaigns)  # example campaigns
 
     allowed = {right for function in roles.handlers().values() for right in roles.rights(function)}
     assert sorted(allowed - needs) == []
@@ -131,19 +146,20 @@ class TestEnforcement:
 
         return take
 
-    @pytest.mark.parametrize("action", ["dynamodb:PutItem", "route53:ChangeResourceRecordSets"])
+    @pytest.mark.parametrize("action", ["dynamodb:PutItem", "sqs:SendMessage"])
     def test_fails_a_test_whose_function_does_what_its_role_does_not_allow(
-        self, campaigns: Campaigns, without: Callable[[str], None], action: str
+        self, samples: Samples, without: Callable[[str], None], action: str
     ) -> None:
         without(action)
+        samples.service.fails("make")  # so that a message carries it on
 
         with pytest.raises(pytest.fail.Exception, match=f"the role of ApiFunction does not allow .*{action}"):
-            campaigns.launch()
+            samples.create()
 
-    def test_lets_everything_else_pass(self, campaigns: Campaigns, without: Callable[[str], None]) -> None:
+    def test_lets_everything_else_pass(self, samples: Samples, without: Callable[[str], None]) -> None:
         without("ec2:TerminateInstances")
 
-        assert campaigns.launch().status == 201
+        assert samples.create().status == 201
 
 
 def test_every_function_has_a_handler_that_is_known() -> None:

@@ -21,7 +21,7 @@ _THREATS = {
     "leaks in logs",
     "oversized input",
     "a confused deputy",
-    "dns is a shared name space",
+    "dns is a shared name space",  # example campaigns
     "ec2 is a shared name space",
 }
 

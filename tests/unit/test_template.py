@@ -69,6 +69,7 @@ class TestRights:
 
         assert given["Condition"]["Null"] == {f"aws:ResourceTag/{OPERATION_TAG}": "false"}
 
+    # example campaigns
     @pytest.mark.parametrize(
         ("domain", "inside"),
         [
@@ -107,6 +108,8 @@ class TestRights:
         domain = CampaignRequest.SCHEMA["properties"]["domain"]["pattern"]
 
         assert _STACK["Parameters"]["DnsSubtree"]["AllowedPattern"] == f"({domain.strip('^$')})?"
+
+    # end of example
 
     def test_to_servers_and_services_are_given_only_with_these(self) -> None:
         listed = _RESOURCES["OperationPolicy"]["Properties"]["PolicyDocument"]["Statement"]

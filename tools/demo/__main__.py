@@ -23,9 +23,11 @@ def main() -> int:
     story = Story(parser.parse_args().picture)
     with stack.running(LOCAL / "demo") as deployed:
         ActOne(story, deployed).play()
+        # example campaigns
         if neighbours.myfunnel_is_a_stand_in():  # it is told to be slow
             ActTwo(story, deployed).play()
             ActThree(story, deployed).play()
+        # end of example
         story.end()
     return 1 if story.broken else 0
 

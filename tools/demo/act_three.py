@@ -1,3 +1,4 @@
+# example campaigns
 """Third act: a campaign that takes its time; nobody holds a connection, and its worker is killed twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """Second act: a campaign over several services; its function is killed halfway, and its client does not retry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """A browser without a window, told what to do over a pair of pipes (Chrome DevTools Protocol)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# example campaigns
 """A picture of the console of `make dev`: a campaign, a duplicate, a kill, and how the key gets its answer.
 
     python -m tools.demo.console_picture docs/images/console.png

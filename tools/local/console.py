@@ -1,4 +1,4 @@
-"""A web page to try the local stack by hand: requests, records as they live, a slow switch and a kill switch.
+"""A web page to try the local stack by hand: requests, records as they live, and switches for what may go wrong.
 
 `make dev` serves it, on the loopback interface only; it is never deployed. `src` must be on PYTHONPATH.
 """
@@ -30,7 +30,7 @@ from tools.setup import ROOT
 PAGE = Path(__file__).with_suffix(".html")
 """The page."""
 _PRINCIPAL = "id:alice"
-_SLOW_SECONDS = 8
+_SLOW_SECONDS = 8  # example campaigns
 _PAUSE_SECONDS = 0.2
 _SHOWN_RECORDS = 20
 _KINDS = {"GET", "POST"}
@@ -144,6 +144,7 @@ class Console:
             "events": self._timelines.look(record),
         }
 
+    # example campaigns
     def slow(self, on: bool) -> str:
         """Make MyFunnelAPI slow, or as fast as it is."""
         if not neighbours.myfunnel_is_a_stand_in():
@@ -153,6 +154,8 @@ class Console:
         if on:
             control.expect(Fault(times=None, linger=_SLOW_SECONDS))
         return f"MyFunnelAPI takes {_SLOW_SECONDS} s: launch a campaign" if on else "MyFunnelAPI is fast again"
+
+    # end of example
 
     def kill(self) -> str:
         """Kill -9 every worker of the API's function."""
@@ -190,10 +193,12 @@ class _Handler(BaseHTTPRequestHandler):
         match self.path:
             case "/send":
                 self._json(self.console.send(**arguments))
-            case "/slow":
-                self._json(self.console.slow(**arguments))
             case "/kill":
                 self._json(self.console.kill())
+            # example campaigns
+            case "/slow":
+                self._json(self.console.slow(**arguments))
+            # end of example
             case _:
                 self._answer(404, "text/plain", b"")
 

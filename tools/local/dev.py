@@ -148,9 +148,7 @@ def main() -> None:
         stack.greet(started)
         reloader = Reloader(started)
         with console.serving(lambda: reloader.stack) as url:
-            progress.print(
-                f"[green]console[/]: {url}   requests to try, records as they live, a slow and a kill switch"
-            )
+            progress.print(f"[green]console[/]: {url}   requests to try, records as they live, switches")
             progress.print("what you save in src/ or template.yaml is deployed; Ctrl-C ends it", style="dim")
             watch(reloader)
 

@@ -1,3 +1,4 @@
+# example campaigns
 """A stand-in for MyFunnelAPI that can be told to misbehave.
 
     python -m tools.local.myfunnel [--port 8001] [--token TOKEN]      runs until Ctrl-C, and logs each call

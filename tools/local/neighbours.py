@@ -1,3 +1,4 @@
+# example campaigns
 """What campaigns need besides the stack: MyFunnelAPI, its token as a secret, and a hosted zone."""
 
 from __future__ import annotations

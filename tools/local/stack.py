@@ -55,8 +55,6 @@ class Stack:
         recovery_function_name: the sweep: the function that finds what was abandoned.
         worker_function_name: the function that carries operations on.
         recovery_queue_url: the queue in front of it.
-        myfunnel_url: where MyFunnelAPI is, or its stand-in.
-        dns_zone_id: the hosted zone of the campaigns' domains.
         cloud_pid: the cloud's process.
     """
 
@@ -72,8 +70,10 @@ class Stack:
     recovery_function_name: str
     worker_function_name: str
     recovery_queue_url: str
-    myfunnel_url: str
-    dns_zone_id: str
+    # example campaigns
+    myfunnel_url: str  # where MyFunnelAPI is, or its stand-in
+    dns_zone_id: str  # the hosted zone of the campaigns' domains
+    # end of example
     cloud_pid: int
 
     def client(self, service: str) -> Any:
@@ -169,11 +169,12 @@ def _start(
         stop(home)
         port = free_port(port)
         cloud = local_cloud.start(home, port=cloud_port, environment=environment)
-        outside = neighbours.set_up(cloud, home)
+        given = {**(parameters or {})}
+        given = {**neighbours.set_up(cloud, home), **given}  # example campaigns
     with task("build (sam build)"):
         built = variant(build())
     with task("deploy template.yaml (sam deploy)"):
-        deploy(cloud, built, {**outside, **(parameters or {})})
+        deploy(cloud, built, given)
         url = gateway_server.start(home, cloud.endpoint_url, _SETTINGS["stack_name"], port)
     return _describe(cloud, url)
 
@@ -185,7 +186,7 @@ def stop(home: Path) -> bool:
         Whether one was running.
     """
     gateway_server.stop(home)
-    neighbours.tear_down(home)
+    neighbours.tear_down(home)  # example campaigns
     return local_cloud.stop(home)
 
 
@@ -205,8 +206,10 @@ def _describe(cloud: Cloud, url: str) -> Stack:
         recovery_function_name=outputs["RecoveryFunctionName"],
         worker_function_name=outputs["WorkerFunctionName"],
         recovery_queue_url=outputs["RecoveryQueueUrl"],
+        # example campaigns
         myfunnel_url=found.references["MyFunnelApiUrl"],
         dns_zone_id=found.references["DnsZoneId"],
+        # end of example
         cloud_pid=cloud.pid,
     )
 
@@ -259,8 +262,11 @@ def _update(cloud: Cloud, stack: Stack, port: int) -> Stack:
     with task("build (sam build)"):
         built = build()
     with task("deploy template.yaml (sam deploy)"):
+        kept: dict[str, str] = {}
+        # example campaigns
         found = deployed.find(local_client("cloudformation", cloud.endpoint_url), _SETTINGS["stack_name"])
         kept = {name: found.references[name] for name in neighbours.PARAMETERS}
+        # end of example
         deploy(cloud, built, kept)
         gateway_server.stop(HOME)
         url = gateway_server.start(HOME, cloud.endpoint_url, _SETTINGS["stack_name"], port)

@@ -40,16 +40,18 @@ STACKS: Mapping[str, Mapping[str, str]] = {
         "ClientRequestsPerFiveMinutes": "1000",
         "KmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/8c778f4c-4533-494e-b3eb-1ae75a217a2c",
         "PermissionsBoundaryArn": "arn:aws:iam::123456789012:policy/boundary",
-        "CorsOrigin": "https://shop.example.com",
+        "CorsOrigin": "https://www.example.com",
     },
     "everything else": {
         "EndpointType": "REGIONAL",
         "ApiGatewayLogRole": "create",
         "RollBackOnAlarm": "false",
         "ServerProvider": "ec2",
+        # example campaigns
         "MyFunnelApiUrl": "https://myfunnel.example",
         "DnsZoneId": "Z0123456789",
         "DnsSubtree": "shop.example.com",
+        # end of example
         "DomainName": "api.example.com",
         "CertificateArn": _CERTIFICATE,
     },
@@ -66,7 +68,7 @@ ACCEPTED_BY_CHECKOV = {
     "CKV_AWS_28": "old records and tokens must not be restored: they would bring back old leases and answers",
     "CKV_AWS_115": "reserved concurrency is a parameter, since a new account has none to spare (ApiConcurrency)",
     "CKV_AWS_116": "these functions are called synchronously, or have a destination for what fails",
-    "CKV_AWS_117": "the functions call public endpoints of AWS and MyFunnelAPI only; a VPC would add a NAT to fail",
+    "CKV_AWS_117": "the functions call public endpoints only; a VPC would add a NAT to fail",
     "CKV_AWS_120": "a cached answer would reach another principal",
     "CKV_AWS_192": "the web ACL only counts requests, and there is no Java behind it",
 }

@@ -55,7 +55,7 @@ class Kind:
 KINDS = (
     Kind("a server", "`POST /v1/servers/provision`", 25),
     Kind("a server on EC2", "the same with `ServerProvider=ec2`", 2_500),
-    Kind("a campaign", "`POST /v1/campaigns`", 800),
+    Kind("a campaign", "`POST /v1/campaigns`", 800),  # example campaigns
     Kind("a replay, from the cache", "replay, from the cache", 3),
     Kind("a replay of a server, from the table", "the replay of one with a row, from the table", 12),
     Kind("409", "409", 12),
@@ -115,8 +115,10 @@ def of_an_idle_month(stack: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
     waf = _PRICES["waf"]
     yield "`ClientRequestsPerFiveMinutes`, if it is on", waf["web-acl-month"] + rules * waf["rule-month"], "a web ACL"
     yield "`KmsKeyArn`, if it is set", _PRICES["kms"]["key-month"], "and its requests"
+    # example campaigns
     others = _PRICES["secretsmanager"]["secret-month"] + _PRICES["route53"]["zone-month"]
     yield "campaigns, if there are any", others, "MyFunnelAPI's secret, the zone"
+    # end of example
 
 
 def _is_alarm(resource: dict[str, Any]) -> bool:

@@ -7,21 +7,18 @@ deployed already keeps its old name: a stack cannot be renamed.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 from tools.errors import ToolError, run
 from tools.setup import ROOT
+from tools.start.texts import texts
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST = 24
-# Of the folders whose names begin with a dot, only these are the project's; the others are made.
-_HIDDEN = frozenset({".ci", ".github"})
 
 
 def renamed(text: str, old: str, new: str) -> str:
@@ -36,17 +33,7 @@ def _spellings(old: str, new: str) -> dict[str, str]:
     return {old: new, titles[0]: titles[1], titles[0].replace(" ", ""): titles[1].replace(" ", "")}
 
 
-def _files() -> Iterator[Path]:
-    for directory, folders, names in os.walk(ROOT):
-        folders[:] = [folder for folder in folders if not folder.startswith(".") or folder in _HIDDEN]
-        yield from (Path(directory, name) for name in names if name != "LICENSE")
-
-
-def _rename(path: Path, old: str, new: str) -> bool:
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        return False
+def _rename(path: Path, text: str, old: str, new: str) -> bool:
     changed = renamed(text, old, new)
     if changed != text:
         path.write_bytes(changed.encode())
@@ -62,7 +49,7 @@ def main() -> int:
             f"NAME={new}: a name is lower case with hyphens, such as orders-api; at most {_LONGEST} characters"
         )
     old = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"]
-    count = sum(_rename(path, old, new) for path in _files())
+    count = sum(_rename(path, text, old, new) for path, text in texts() if path.name != "LICENSE")
     subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", "."], cwd=ROOT, check=True)
     print(f"{old} is {new} now, in {count} files; LICENSE still names its authors")
     return 0

@@ -1,3 +1,4 @@
+# example campaigns
 """Makes the wall clock of a worker wrong; nothing in the function knows about it."""
 
 from __future__ import annotations

@@ -102,10 +102,10 @@ class _Worker:
 
 
 def inject() -> None:
-    """Make every call to AWS and to MyFunnelAPI pass through here."""
+    """Make every call to other services pass through here."""
     worker = _Worker(Path(os.environ["FAULTS"]))
     _watch_aws(worker)
-    _watch_myfunnel(worker, urlsplit(os.environ["MYFUNNEL_API_URL"]).netloc)
+    _watch_myfunnel(worker, urlsplit(os.environ["MYFUNNEL_API_URL"]).netloc)  # example campaigns
 
 
 def _watch_aws(worker: _Worker) -> None:
@@ -127,6 +127,7 @@ def _watch_aws(worker: _Worker) -> None:
     handlers.BUILTIN_HANDLERS.append(("before-send", before_send))
 
 
+# example campaigns
 def _watch_myfunnel(worker: _Worker, netloc: str) -> None:
     urlopen = urllib3.HTTPConnectionPool.urlopen
 
@@ -147,6 +148,9 @@ def _watch_myfunnel(worker: _Worker, netloc: str) -> None:
         return call.meet(rule)
 
     urllib3.HTTPConnectionPool.urlopen = watched  # type: ignore[method-assign]
+
+
+# end of example
 
 
 def _meets(made: list[str], rule: dict[str, Any]) -> bool:
