@@ -40,8 +40,11 @@ class Violation(Exception):
     """
 
     def __init__(self, invariant: int, message: str) -> None:
-        super().__init__(f"invariant {invariant}: {message}")
+        super().__init__(invariant, message)
         self.invariant = invariant
+
+    def __str__(self) -> str:
+        return "invariant {}: {}".format(*self.args)
 
 
 class Option(NamedTuple):
