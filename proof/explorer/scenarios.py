@@ -538,7 +538,7 @@ BESIDE = {"A": {"version": "first"}, "B": {"version": "then", "principal": "bob"
 OLD, LONGER, REORDERED, RENAMED = (Version(business) for business in (site, longer, reordered, renamed))
 ATOMIC = Policy(atomic=True)
 ROW_ALONE = Version(only_a_row, policy=ATOMIC)
-UNREACHED = r"before it reached (dns|page|front page|name)"
+UNREACHED = r"before it reached (dns|page|extra|front page|name)"
 
 SCENARIOS: dict[str, Scenario] = {
     "alone": Scenario(server, {"A": {}}, faults=3, whole=True),

@@ -145,6 +145,7 @@ class Operation:
         self._running = 0
         self._closed = False
         self._lock = Lock()
+        self._keeping = Lock()
 
     @property
     def id(self) -> str:
@@ -354,12 +355,15 @@ class Operation:
             if self._room_taken(name) > _OUTCOMES_LIMIT:
                 raise NotStorable(f"there is no room left for the result of step {name!r}")
             step.open = True
-            failed = self._refusals.keys() | {each for each, other in self._steps.items() if other.error}
-            known = self._known()
-        if not failed <= self._kept:
-            # After a failure that was caught, another attempt may take another way, unless it knows of this one.
-            self._kept = failed
-            self._store.keep_outcomes(known)
+        # One thread at a time: none goes on before it is written, and no write is overtaken by an older one.
+        with self._keeping:
+            with self._lock:
+                failed = self._refusals.keys() | {each for each, other in self._steps.items() if other.error}
+                known = self._known()
+            if not failed <= self._kept:
+                # After a failure that was caught, another attempt may take another way, unless it knows of this one.
+                self._store.keep_outcomes(known)
+                self._kept = failed
 
     def _room_taken(self, next_: str) -> int:
         """Bytes that the outcomes of steps take in the record, each at its largest while it is not known."""

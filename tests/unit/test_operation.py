@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from threading import Barrier
+from time import sleep
 from typing import Any, cast
 from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 
-from idempotency.errors import NotStorable, Rejected, Retry, RowTaken, StepError, Undoing
+from idempotency.errors import NotStorable, Rejected, Retry, RowTaken, StepError, Unavailable, Undoing
 from idempotency.operation import Attempt, Invocation
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
@@ -342,6 +343,76 @@ class TestRoom:
             kept = list(pool.map(step, range(20)))
 
         assert kept.count(False) == 1
+
+
+class TestRefusal:
+    """It is kept before code goes on another way, of which an attempt that does not know of it would not know."""
+
+    NO = Rejected("no", "Not here.", status=409)
+
+    def refuse(self, operation: Attempt, name: str = "primary") -> None:
+        with pytest.raises(Rejected):
+            operation.step(name, Calls().failing(name, self.NO))
+
+    def test_is_kept_before_the_next_step(self, attempt: NewAttempt, kept: Checkpoints) -> None:
+        operation = attempt()
+        self.refuse(operation)
+
+        assert operation.step("fallback", lambda _: list(kept.record.refused)) == ["primary"]
+
+    def test_is_kept_before_any_of_the_next_steps_that_threads_do(
+        self, attempt: NewAttempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a write that takes long
+        operation, writing, keep = attempt(), Barrier(2), kept.keep_outcomes
+
+        def slowly(record: Record) -> None:
+            writing.wait(10)
+            sleep(0.1)
+            keep(record)
+
+        monkeypatch.setattr(kept, "keep_outcomes", slowly)
+        self.refuse(operation)
+
+        # When one thread writes, and others come
+        with ThreadPoolExecutor(3) as pool:
+            first = pool.submit(operation.step, "first", lambda _: list(kept.record.refused))
+            writing.wait(10)
+            others = [pool.submit(operation.step, name, lambda _: list(kept.record.refused)) for name in ("b", "c")]
+            assert [each.result() for each in (first, *others)] == [["primary"]] * 3
+
+    def test_of_a_thread_is_never_lost_to_an_older_write(
+        self, attempt: NewAttempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation, keep = attempt(), kept.keep_outcomes
+        pauses = iter((0.2, 0, 0, 0))
+
+        def the_first_slowly(record: Record) -> None:
+            sleep(next(pauses))
+            keep(record)
+
+        monkeypatch.setattr(kept, "keep_outcomes", the_first_slowly)
+        self.refuse(operation)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(operation.step, "first", lambda _: None)
+            sleep(0.05)
+            self.refuse(operation, "another")
+            operation.step("second", lambda _: None)
+            first.result()
+
+        assert kept.record.refused.keys() == {"primary", "another"}
+
+    def test_that_could_not_be_kept_is_kept_before_the_step_after_that(
+        self, attempt: NewAttempt, kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation = attempt()
+        self.refuse(operation)
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, "keep_outcomes", Mock(side_effect=Unavailable("DynamoDB cannot be reached.")))
+            with pytest.raises(Unavailable):
+                operation.step("fallback", lambda _: None)
+
+        assert operation.step("second fallback", lambda _: list(kept.record.refused)) == ["primary"]
 
 
 class TestUndoing:
