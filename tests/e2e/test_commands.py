@@ -107,7 +107,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 def documented() -> set[Command]:
     """The commands of the pages that act on a stack: target, and names of variables but for the stack's."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    found = [match for page in pages if page.name != "proof.md" for match in _DOCUMENTED.finditer(page.read_text())]
+    found = [match for page in pages if page.stem != "proof" for match in _DOCUMENTED.finditer(page.read_text())]
     return {
         (match["target"], frozenset(re.findall(r"([A-Z]+)=", match["variables"])) - {"ENV"})
         for match in found
