@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.project import run, whole
+from tests.tools import test_make
 from tools.setup import ROOT
 
 # These work without it, or only say how strict the linters are with it. Pages for people may describe it.
@@ -48,6 +49,12 @@ def test_make_lists_its_targets_only_where_it_is(copy: Path) -> None:
         assert f"  {target} " in within
         assert f"  {target} " not in without
     assert "  test " in without
+
+
+def test_the_pages_show_no_other_target_that_makes_own_file_lacks() -> None:
+    targets = re.findall(r"^\.PHONY: (\S+)$", (ROOT / "proof" / "proof.mk").read_text(), re.MULTILINE)
+
+    assert {command.split()[0] for command in test_make.SHOWN} <= {*test_make.TARGETS, *targets}
 
 
 @pytest.mark.slow
