@@ -3,7 +3,7 @@
 # The Makefile includes this file only if the folder `proof` is there.
 
 .PHONY: prove
-prove: ## Prove the engine: every schedule, the peers, random walks, histories, mutants (15 minutes)
+prove: ## Prove the engine: every schedule, the peers, random walks, histories, mutants (two hours)
 	$(SETUP) dev sam cloud peers
 	@PYTHONPATH=src .venv/bin/python -m proof
 
