@@ -165,10 +165,10 @@ ended: Lambda ends it. A thread that its code does not wait for may not be reach
 operation is then parked, and says so. And of a step that only the other version has, cut off between its effect and its
 checkpoint, nobody knows.
 
-    make prove        runs all of this, with every third mutant, and sums it up: 15 minutes
+    make prove        runs all of this, with every third mutant, and sums it up: about two hours of two cores
     make test-proof   a bounded part of it, and that each invariant can fail: broken lifecycles are caught
     make peers        explores the peers as below, and writes this page
-    make mutate       tries every mutant: ten to fifteen minutes
+    make mutate       tries every mutant: about an hour of two cores
 
 <!-- example campaigns -->
 On the deployed campaigns alone:
