@@ -36,18 +36,18 @@ _TITLED = """\
 _FIELDS = "    region: Region\n    size: Size\n"
 _MODEL = """\
             RequestModel:
-              Model: FeedRequest
+              Model: BlunderRequest
               Required: true
               ValidateBody: true
               ValidateParameters: true
 """
 _SHOWN = """\
-        GetFeed:
+        GetBlunder:
           Type: Api
           Properties:
             RestApiId: !Ref Api
             Method: GET
-            Path: /v1/feeds/{id}
+            Path: /v1/blunders/{id}
 """
 
 
@@ -82,27 +82,27 @@ OF_WIRING = {
     ),
     "the model of another route": Mistake(
         "template.yaml",
-        "Model: FeedRequest",
+        "Model: BlunderRequest",
         "Model: ServerRequest",
-        r"template\.yaml: POST /v1/feeds: its RequestModel must be \{Model: FeedRequest, Required: true, .*\}",
+        r"template\.yaml: POST /v1/blunders: its RequestModel must be \{Model: BlunderRequest, Required: true, .*\}",
     ),
     "no model": Mistake(
         "template.yaml",
         _MODEL,
         "",
-        r"template\.yaml: POST /v1/feeds: its RequestModel must be \{Model: FeedRequest, .*\}",
+        r"template\.yaml: POST /v1/blunders: its RequestModel must be \{Model: BlunderRequest, .*\}",
     ),
     "a model without a class": Mistake(
         "template.yaml",
-        "        FeedRequest:\n",
-        "        Gone: {type: object}\n        FeedRequest:\n",
+        "        BlunderRequest:\n",
+        "        Gone: {type: object}\n        BlunderRequest:\n",
         r"template\.yaml: the model Gone has no class in src/: delete it under Resources\.Api\.Properties\.Models",
     ),
     "the schema of another route": Mistake(
         "openapi.yaml",
-        'schema: {$ref: "#/components/schemas/FeedRequest"}',
+        'schema: {$ref: "#/components/schemas/BlunderRequest"}',
         'schema: {$ref: "#/components/schemas/ServerRequest"}',
-        r"openapi\.yaml: POST /v1/feeds: the schema of its requestBody .* must be .*/FeedRequest.*",
+        r"openapi\.yaml: POST /v1/blunders: the schema of its requestBody .* must be .*/BlunderRequest.*",
     ),
     "a key that the document does not ask for": Mistake(
         "openapi.yaml",
@@ -112,9 +112,9 @@ OF_WIRING = {
     ),
     "a key that the gateway does not ask for": Mistake(
         "template.yaml",
-        "            Path: /v1/feeds\n            RequestParameters: *idempotency-key\n",
-        "            Path: /v1/feeds\n",
-        r"template\.yaml: POST /v1/feeds: add RequestParameters: \*idempotency-key",
+        "            Path: /v1/blunders\n            RequestParameters: *idempotency-key\n",
+        "            Path: /v1/blunders\n",
+        r"template\.yaml: POST /v1/blunders: add RequestParameters: \*idempotency-key",
     ),
     "a property that is no field": Mistake(
         "src/provisioning/servers.py",
@@ -135,10 +135,10 @@ OF_WIRING = {
         r".*ServerRequest\.SCHEMA\.properties\.size: there is no type 'sting'; there are array, boolean, .*",
     ),
     "a pattern that is none": Mistake(
-        "src/provisioning/feeds.py",
+        "src/provisioning/blunders.py",
         '{"minLength": 1, "maxLength": 100}',
         '{"pattern": "["}',
-        r".*FeedRequest\.name: '\[' is no pattern: .*",
+        r".*BlunderRequest\.name: '\[' is no pattern: .*",
     ),
     "an action that the role lacks": Mistake(
         "template.yaml",
@@ -148,33 +148,33 @@ OF_WIRING = {
     ),
     "steps that nobody finishes": Mistake(
         "src/api.py",
-        "@idempotent(recoverable)\ndef create_feed",
-        "@idempotent(Policy())\ndef create_feed",
-        r"src/api\.py: POST /v1/feeds has steps, and nobody .*: declare it with Policy\(recoverable=True\), .*",
+        "@idempotent(recoverable)\ndef create_blunder",
+        "@idempotent(Policy())\ndef create_blunder",
+        r"src/api\.py: POST /v1/blunders has steps, and nobody .*: declare it with Policy\(recoverable=True\), .*",
     ),
     "a route that is not idempotent": Mistake(
         "src/api.py",
-        "@idempotent(recoverable)\ndef create_feed",
-        "def create_feed",
-        r"error: src/api\.py: create_feed takes an operation: write @idempotent\(…\) directly above it, .*",
+        "@idempotent(recoverable)\ndef create_blunder",
+        "def create_blunder",
+        r"error: src/api\.py: create_blunder takes an operation: write @idempotent\(…\) directly above it, .*",
     ),
     "decorators in the wrong order": Mistake(
         "src/api.py",
-        '@app.post("/v1/feeds")\n@idempotent(recoverable)\n',
-        '@idempotent(recoverable)\n@app.post("/v1/feeds")\n',
-        r"error: src/api\.py: create_feed takes an operation: .* below the resolver's decorator of .*",
+        '@app.post("/v1/blunders")\n@idempotent(recoverable)\n',
+        '@idempotent(recoverable)\n@app.post("/v1/blunders")\n',
+        r"error: src/api\.py: create_blunder takes an operation: .* below the resolver's decorator of .*",
     ),
     "a route without an event": Mistake(
         "template.yaml",
         _SHOWN,
         "",
-        r"template\.yaml: GET /v1/feeds/\{\} is missing, which src/api\.py and openapi\.yaml have: add an .*",
+        r"template\.yaml: GET /v1/blunders/\{\} is missing, which src/api\.py and openapi\.yaml have: add an .*",
     ),
     "a route that nobody wrote": Mistake(
         "src/api.py",
-        '@app.post("/v1/feeds")',
-        '@app.post("/v1/feed")',
-        r"src/api\.py: POST /v1/feeds is missing, which template\.yaml and openapi\.yaml have: write a function .*",
+        '@app.post("/v1/blunders")',
+        '@app.post("/v1/blunder")',
+        r"src/api\.py: POST /v1/blunders is missing, which template\.yaml and openapi\.yaml have: write a function .*",
     ),
     "a route that is not documented": Mistake(
         "openapi.yaml",
@@ -202,23 +202,23 @@ OF_WIRING = {
     ),
     "a response without examples": Mistake(
         "openapi.yaml",
-        '              examples:\n                created: {$ref: "#/components/examples/CreatedFeed"}\n',
+        '              examples:\n                created: {$ref: "#/components/examples/CreatedBlunder"}\n',
         "",
-        r"openapi\.yaml: POST /v1/feeds: add examples to its response 201 as application/json",
+        r"openapi\.yaml: POST /v1/blunders: add examples to its response 201 as application/json",
     ),
     "no syntax": Mistake(
-        "src/provisioning/feeds.py",
+        "src/provisioning/blunders.py",
         "def create(",
         "def create((",
-        r"error: src/api\.py cannot be imported: .*feeds\.py, line \d+.*",
+        r"error: src/api\.py cannot be imported: .*blunders\.py, line \d+.*",
     ),
 }
 
 OF_TYPES = {
     "a forgotten return": Mistake(
         "src/api.py",
-        "    return feeds.create(",
-        "    feeds.create(",
+        "    return blunders.create(",
+        "    blunders.create(",
         r"src/api\.py:\d+: error: Missing return .*",
     ),
     "JSON where rows were meant": Mistake(
@@ -228,10 +228,10 @@ OF_TYPES = {
         r'src/provisioning/servers\.py:\d+: error: Incompatible return value type .*, expected "Completion"\) .*',
     ),
     "JSON in the place of a row": Mistake(
-        "src/provisioning/feeds.py",
-        'rows=[resources.row("feed", representation, operation.principal)]',
+        "src/provisioning/blunders.py",
+        'rows=[resources.row("blunder", representation, operation.principal)]',
         "rows=[representation]",
-        r'src/provisioning/feeds\.py:\d+: error: List item 0 has incompatible type .*; expected "Row" .*',
+        r'src/provisioning/blunders\.py:\d+: error: List item 0 has incompatible type .*; expected "Row" .*',
     ),
     "a value in the place of a step's call": Mistake(
         "src/provisioning/ec2.py",
@@ -264,7 +264,7 @@ def is_told(mistake: Mistake, output: str) -> None:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """A copy with an operation of its own, in which most mistakes are made."""
     copy = Copy(tmp_path_factory.mktemp("mistakes"))
-    copy.run("tools.start.new_operation", "feeds", "topic,queue")
+    copy.run("tools.start.new_operation", "blunders", "topic,queue")
     return copy
 
 

@@ -71,7 +71,7 @@ def test_whatever_names_campaigns_says_that_it_belongs_to_them() -> None:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, with an operation of a team's own, and without campaigns."""
     copy = whole(tmp_path_factory.mktemp("without") / "project")
-    run(copy, "make", "new-operation", "NAME=feeds", "STEPS=2")
+    run(copy, "make", "new-operation", "NAME=blunders", "STEPS=2")
     assert re.fullmatch(
         r"campaigns are gone: \d+ files, and parts of \d+; next: make check\n",
         run(copy, "make", "remove-example", "WHAT=campaigns"),
