@@ -74,7 +74,9 @@ def test_shows_a_duplicate_a_crash_and_how_the_key_gets_its_answer(page: Page) -
     record = page.wait_for(key, "PROCESSING")
     time.sleep(max(0.0, record["lease_until"] / 1000 - time.time()) + 0.2)
     assert page.post(key)["status"] == 201
-    told = [event["what"] for event in page.wait_for(key, "COMPLETED")["events"]]
+    shown = page.wait_for(key, "COMPLETED")
+    told = [event["what"] for event in shown["events"]]
+    assert shown["what"].startswith("POST /v1/")
     assert told[0] == "attempt 1 begins"
     assert "attempt 2 begins" in told
     assert told[-1] == "completed: 201"

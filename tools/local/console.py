@@ -88,6 +88,7 @@ class Console:
         self._stack = stack
         self._timelines = Timelines()
         self._keys: dict[str, str] = {}
+        self._requests: dict[str, str] = {}
         self._http = urllib3.PoolManager(maxsize=32, retries=False)
         self._records: list[dict[str, Any]] = []
 
@@ -108,7 +109,8 @@ class Console:
         headers = {"Authorization": f"Bearer {stack.token}", "Content-Type": "application/json"}
         headers |= {"Idempotency-Key": key} if key else {}
         headers |= {"Prefer": prefer} if prefer else {}
-        self._keys[record_id(_PRINCIPAL, method, path, key)] = key
+        id_ = record_id(_PRINCIPAL, method, path, key)
+        self._keys[id_], self._requests[id_] = key, f"{method} {path}"
         started = time.monotonic()
         reply = self._http.request(method, f"{stack.api_url}{path}", headers=headers, body=body or None, timeout=60)
         return {
@@ -133,11 +135,14 @@ class Console:
         self._records = shown[:_SHOWN_RECORDS]
 
     def _shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        request = Request.unpack(bytes(record["request"].value)) if "request" in record else None
+        id_ = record["id"]
+        if "request" in record:  # a completed record has it no more
+            request = Request.unpack(bytes(record["request"].value))
+            self._requests[id_] = f"{request.method} {request.path}"
         return {
-            "id": record["id"],
-            "key": self._keys.get(record["id"], ""),
-            "what": f"{request.method} {request.path}" if request else "",
+            "id": id_,
+            "key": self._keys.get(id_, ""),
+            "what": self._requests.get(id_, ""),
             "status": record["status"],
             "attempt": int(record["attempt"]),
             "lease_until": int(record["lease_until"]),
