@@ -586,7 +586,7 @@ SCENARIOS: dict[str, Scenario] = {
     "falls back on two steps at once, recovered": _any_code(falls_back_twice, recovery=True),
     "swallows an error, recovered": _any_code(swallows, UNREACHED, recovery=True),
     "steps at once, waited for, recovered": _any_code(at_once_and_waited_for, recovery=True),
-    "rollout of one step more": _rollout(OLD, LONGER, UNREACHED),
+    "rollout of one step more": _rollout(OLD, LONGER, UNREACHED, ["dns"]),
     "rollback of one step more": _rollout(LONGER, OLD, UNREACHED, ["dns"]),
     "rollout of another order": _rollout(OLD, REORDERED, UNREACHED),
     "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "front page"]),

@@ -90,10 +90,10 @@ class TestJudgement:
         slow = replace(mutant, source=begun_by(mutant, "__import__('time').sleep(3)"))
 
         # When it is tried again alone, after the others
-        judged = list(judge([slow, mutant], survey, Limit(1.5, 0)))
+        judged = dict(judge([slow, mutant], survey, Limit(1.5, 0)))
 
         # Then its slowness has decided nothing
-        assert judged == [(mutant, Verdict.KILLED), (slow, Verdict.KILLED)]
+        assert judged == {mutant: Verdict.KILLED, slow: Verdict.KILLED}
 
 
 def begun_by(mutant: Mutant, statement: str) -> str:
