@@ -60,6 +60,8 @@ NEEDS = {
     "dynamodb_local": [pytest.mark.integration],
 }
 """Marks say what a test needs; a group says that its tests share one server, and so run in one process."""
+MYPY = pytest.mark.xdist_group("mypy")
+"""For tests that run mypy: it locks its cache, and without one it takes half a minute."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,13 +16,14 @@ import pytest
 import api
 from idempotency import Completion, Operation, Rejected
 from tests.clocks import SetClock
+from tests.conftest import MYPY
 from tests.project import Copy
 from tests.unit.service import Api
 from tools.errors import ToolError
 from tools.local import stack
 from tools.setup import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, MYPY]
 
 _TITLED = """\
     SCHEMA = {

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from mypy import api as mypy
 
+from tests.conftest import MYPY
 from tools.setup import ROOT
+
+pytestmark = MYPY
 
 _PREAMBLE = """
 from typing import Annotated

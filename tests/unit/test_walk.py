@@ -11,6 +11,7 @@ from textwrap import indent
 
 import pytest
 
+from tests.conftest import MYPY
 from tests.project import Copy
 from tools.local import template
 from tools.setup import ROOT
@@ -19,6 +20,7 @@ PAGE = ROOT / "docs" / "adding-an-endpoint.md"
 MODULE, TESTS = "src/provisioning/feeds.py", "tests/unit/test_feeds.py"
 pytestmark = [
     pytest.mark.slow,
+    MYPY,
     pytest.mark.skipif((ROOT / MODULE).exists(), reason="the page's operation is there already, as a team's own"),
 ]
 _COMMAND = re.compile(r"^    make new-operation NAME=(\S+) STEPS=(\S+)$", re.MULTILINE)
