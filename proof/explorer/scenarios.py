@@ -592,7 +592,7 @@ SCENARIOS: dict[str, Scenario] = {
     "rollout of another name": _rollout(OLD, RENAMED, UNREACHED, ["page", "front page"]),
     "rollout of another body": _rollout(OLD, Version(site, Narrowed), "refuses the stored request"),
     "rollback of another form": _rollout(Version(site, form=b"2"), OLD, "cannot read the stored request", **BESIDE),
-    "rollout of an atomic operation": _rollout(OLD, ROW_ALONE, unshared=["page", "name"]),
+    "rollout of an atomic operation": _rollout(OLD, ROW_ALONE, UNREACHED, ["page", "name"]),
     "rollback of an atomic operation": _rollout(ROW_ALONE, OLD, unshared=["page", "name"]),
     "a queue": _queue(site, {"A": {}}),
     "a queue, and a retry": _queue(site, {"A": {}, "B": {}}),
