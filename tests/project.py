@@ -101,13 +101,18 @@ def whole(path: Path, without: str = "") -> Path:
     return path
 
 
+def terminal() -> dict[str, str]:
+    """The variables of a terminal: pytest's own, and those of the make that runs it, are no command's business."""
+    foreign = ("MAKE", "MFLAGS", "PYTEST_", "PYTHON")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
 def run(directory: Path, *command: str) -> str:
     """Run a command there, as from a terminal, and return what it printed.
 
     Raises:
         AssertionError: if it fails; with what it printed.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
-    finished = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, cwd=directory, env=terminal(), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout

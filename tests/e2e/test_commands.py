@@ -20,7 +20,7 @@ from idempotency.store import Store
 from tests.conftest import NEEDS
 from tests.e2e.conftest import building
 from tests.e2e.targets import PROVISION, SERVER
-from tests.project import Copy
+from tests.project import Copy, terminal
 from tools.local.aws import local_client
 from tools.local.client import Client
 from tools.local.processes import free_port
@@ -49,10 +49,6 @@ class Shell:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # The make that runs the tests is none of its business.
-        self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTEST_"))
-        }
         self.typed: set[Command] = set()
 
     def make(self, target: str, **variables: str) -> str:
@@ -83,7 +79,7 @@ class Shell:
         return subprocess.Popen(
             ["make", target, *(f"{name}={value}" for name, value in variables.items())],
             cwd=self._path,
-            env=self._environment,
+            env=terminal(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.project import terminal
 from tools import setup
 from tools.setup import ROOT
 
@@ -22,9 +22,7 @@ _SHELL = dict.fromkeys(
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make in a shell that has every variable set; the environments exist already."""
     command = ["make", "PYTHON3=true", *arguments]
-    # The make that runs the tests is none of its business.
-    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(command, cwd=ROOT, env={**outside, **_SHELL}, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env={**terminal(), **_SHELL}, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import run, whole
+from tests.project import run, terminal, whole
 from tools.errors import ToolError
 from tools.setup import ROOT
 from tools.start.remove_example import examples, without
@@ -91,7 +91,12 @@ class TestWithoutCampaigns:
 
     def test_nobody_is_offered_to_remove_them_again(self, copy: Path) -> None:
         again = subprocess.run(
-            ["make", "remove-example", "WHAT=campaigns"], cwd=copy, capture_output=True, text=True, check=False
+            ["make", "remove-example", "WHAT=campaigns"],
+            cwd=copy,
+            env=terminal(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
         assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
