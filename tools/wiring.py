@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -222,13 +223,19 @@ def _without_rights(stack: dict[str, Any]) -> Iterator[str]:
     """The actions that the operations' code calls, and their role lacks."""
     statements = stack["Resources"]["OperationPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     allowed = [action for statement in statements for action in _allowed(statement)]
+    for path, line, action in calls():
+        if not any(fnmatchcase(action.lower(), pattern.lower()) for pattern in allowed):
+            yield (
+                f"{path.relative_to(ROOT)}:{line}: calls {action}, which the role lacks: add it to template.yaml "
+                f"under {_STATEMENTS}"
+            )
+
+
+def calls() -> Iterator[tuple[Path, int, str]]:
+    """Each call of AWS in the operations' code: its file, line and action."""
     for path in [_SOURCE / "api.py", *sorted((_SOURCE / "provisioning").rglob("*.py"))]:
         for line, action in sorted(_calls(ast.parse(path.read_text()))):
-            if not any(fnmatchcase(action.lower(), pattern.lower()) for pattern in allowed):
-                yield (
-                    f"{path.relative_to(ROOT)}:{line}: calls {action}, which the role lacks: add it to template.yaml "
-                    f"under {_STATEMENTS}"
-                )
+            yield path, line, action
 
 
 def _allowed(statement: dict[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from tests.sample import Samples
 from tests.unit.campaigns import DOMAIN, Campaigns
 from tests.unit.route import Route
 from tests.unit.service import Api
+from tools import wiring
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -131,8 +132,10 @@ def test_roles_allow_nothing_that_their_functions_never_do(
         play(samples, clock, monkeypatch, dynamodb)
         launch(campaigns)  # example campaigns
 
+    # What a team's own operations call is played by their own tests, if at all.
+    called = {(action, "") for _, _, action in wiring.calls()}
     allowed = {right for function in roles.handlers().values() for right in roles.rights(function)}
-    assert sorted(allowed - needs) == []
+    assert sorted(allowed - needs - called) == [], "no function does this: take it out of template.yaml"
 
 
 class TestEnforcement:

@@ -87,6 +87,13 @@ def test_makes_an_endpoint_that_agrees_with_its_contract(made: Copy) -> None:
     made.run("pytest", "-q", *(f"tests/unit/test_{name}.py" for name in ("contract", "template", "events")))
 
 
+@pytest.mark.parametrize("stage", ["made", "walked"])
+def test_leaves_the_projects_own_tests_green(stage: str, request: pytest.FixtureRequest) -> None:
+    copy: Copy = request.getfixturevalue(stage)
+
+    copy.run("pytest", "-q", "-m", "not slow and not e2e", "tests/unit/test_roles.py", "tests/unit/test_start.py")
+
+
 def test_gives_the_operation_the_rights_that_its_steps_use(walked: Copy) -> None:
     statements = template.load(walked.path / "template.yaml")["Resources"]["OperationPolicy"]["Properties"]
     listed = statements["PolicyDocument"]["Statement"][:2]

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import struct
 import time
+import tomllib
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from tools.errors import ToolError, run
 from tools.local import console, stack
 from tools.ops.recovery import recover
 from tools.progress import task
-from tools.setup import LOCAL
+from tools.setup import LOCAL, ROOT
 
 _WIDTH = 1200
 _WITHIN_SECONDS = 60
@@ -39,8 +40,11 @@ _DONE = """document.querySelector("#records .COMPLETED") !== null"""
 
 
 def source() -> str:
-    """A digest of what the picture shows: the page, and the story that is played on it."""
-    return hashlib.sha256(console.PAGE.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    """A digest of what the picture shows: the page, whatever the project is called, and the story played on it."""
+    title = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"].replace("-", " ").title()
+    return hashlib.sha256(
+        f"{console.PAGE.read_text().replace(title, '')}{Path(__file__).read_text()}".encode()
+    ).hexdigest()
 
 
 def made_of(picture: bytes) -> str:
