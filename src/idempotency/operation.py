@@ -359,8 +359,8 @@ class Operation:
         with self._keeping:
             with self._lock:
                 failed = self._refusals.keys() | {each for each, other in self._steps.items() if other.error}
-                known = self._known()
-            if not failed <= self._kept:
+                known = None if failed <= self._kept else self._known()
+            if known is not None:
                 # After a failure that was caught, another attempt may take another way, unless it knows of this one.
                 self._store.keep_outcomes(known)
                 self._kept = failed
