@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.project import run, whole
+from tests.project import files, run, whole
 from tests.tools import test_make
 from tools.setup import ROOT
 
 # These work without it, or only say how strict the linters are with it. Pages for people may describe it.
 MAY_NAME_IT = {"Makefile", "pyproject.toml", ".ci/run"}
 REFERENCE = re.compile(r"(?<!docs/)\bproof[./]|\bimport proof\b")
-
-
-def files() -> Iterator[Path]:
-    """The files of the repository, or of the next commit, without the proof."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    yield from (path for path in map(Path, names) if path.parts[0] != "proof" and (ROOT / path).is_file())
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +23,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nothing_outside_refers_to_it() -> None:
-    others = [path for path in files() if path.suffix != ".md" and str(path) not in MAY_NAME_IT]
+    others = [path for path in files("proof") if path.suffix != ".md" and str(path) not in MAY_NAME_IT]
 
     referring = [str(path) for path in others if REFERENCE.search((ROOT / path).read_text(errors="replace"))]
 

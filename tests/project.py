@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools.setup import ENVIRONMENTS, LOCAL, ROOT
@@ -42,10 +43,6 @@ class Copy:
                 shutil.copytree(source / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source / name, path)
-
-    def link_environments(self) -> None:
-        """Give the copy the environments of the project."""
-        link_environments(self.path)
 
     def changed(self, source: Path) -> set[str]:
         """The files that are not what they are in another copy, or not there at all."""
@@ -84,6 +81,13 @@ def link_environments(copy: Path) -> None:
         link.symlink_to(environment)
 
 
+def files(without: str = "") -> Iterator[Path]:
+    """The files of the repository, or of its next commit, but for those in a folder."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    yield from (name for name in map(Path, names) if name.parts[0] != without and (ROOT / name).is_file())
+
+
 def whole(path: Path, without: str = "") -> Path:
     """Copy all that is in the repository, or in its next commit, to where the same environments are used.
 
@@ -91,9 +95,7 @@ def whole(path: Path, without: str = "") -> Path:
         path: the directory to make.
         without: a folder that is left out.
     """
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in (name for name in map(Path, names) if name.parts[0] != without and (ROOT / name).is_file()):
+    for name in files(without):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, path / name)
     link_environments(path)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import api
 from idempotency import Body, Completion, Operation, Rejected, Retry, principal
 from tests.events import KEY
-from tests.unit.service import Api
+from tests.unit.service import Api, Things
 from tools.local.client import Answer
 
 PATH = "/v1/samples"
@@ -102,7 +102,7 @@ class _Failure:
     acts: bool
 
 
-class Samples:
+class Samples(Things):
     """Samples as a client and an operator see them.
 
     Args:
@@ -113,7 +113,7 @@ class Samples:
     """
 
     def __init__(self, api: Api) -> None:
-        self.api = api
+        super().__init__(api, PATH)
         self.service = Service()
 
     @property
@@ -129,20 +129,6 @@ class Samples:
     def create(self, body: Any = SAMPLE, *, key: str = KEY, principal: str = "alice", **event: Any) -> Answer:
         """POST a sample."""
         return self.api.post(body, key=key, principal=principal, path=PATH, **event)
-
-    def get(self, id_: str, principal: str = "alice") -> Answer:
-        """GET a sample."""
-        return self.api.get(f"{PATH}/{id_}", resource=f"{PATH}/{{id}}", principal=principal)
-
-    def recover(self, seconds: float = 28) -> dict[str, int]:
-        """Run recovery once."""
-        return self.api.recover(seconds)
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The only record."""
-        [record] = self.api.records
-        return record
 
     @property
     def names(self) -> list[str]:

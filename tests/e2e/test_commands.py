@@ -20,7 +20,7 @@ from idempotency.store import Store
 from tests.conftest import NEEDS
 from tests.e2e.conftest import building
 from tests.e2e.targets import PROVISION, SERVER
-from tests.project import Copy, terminal
+from tests.project import Copy, link_environments, terminal
 from tools.local.aws import local_client
 from tools.local.client import Client
 from tools.local.processes import free_port
@@ -91,7 +91,7 @@ class Shell:
 def shell(tmp_path: Path) -> Iterator[Shell]:
     """A shell in a copy of the project."""
     copy = Copy(tmp_path)
-    copy.link_environments()
+    link_environments(copy.path)
     shell = Shell(copy.path)
     # What runs in the background of a shell ignores Ctrl-C, and so would all that it begins.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from provisioning import dns
 from tests.events import KEY
-from tests.unit.service import Api
+from tests.unit.service import Api, Things
 from tools.local.client import Answer
 from tools.local.myfunnel import Fault, MyFunnel
 
@@ -20,7 +20,7 @@ DOMAIN = "spring.shop.example"
 CAMPAIGN = {"name": "Spring", "domain": DOMAIN}
 
 
-class Campaigns:
+class Campaigns(Things):
     """Campaigns, MyFunnelAPI and a hosted zone.
 
     Args:
@@ -30,7 +30,7 @@ class Campaigns:
     """
 
     def __init__(self, api: Api, myfunnel: MyFunnel, zone: str) -> None:
-        self.api = api
+        super().__init__(api, PATH)
         self.myfunnel = myfunnel
         self._zone = zone
         self._dns_failures: list[BaseException] = []
@@ -48,20 +48,6 @@ class Campaigns:
     def launch(self, body: Any = CAMPAIGN, *, key: str = KEY, principal: str = "alice", **event: Any) -> Answer:
         """POST a campaign."""
         return self.api.post(body, key=key, principal=principal, path=PATH, **event)
-
-    def get(self, id_: str, principal: str = "alice") -> Answer:
-        """GET a campaign."""
-        return self.api.get(f"{PATH}/{id_}", resource=f"{PATH}/{{id}}", principal=principal)
-
-    def recover(self, seconds: float = 28) -> dict[str, int]:
-        """Run recovery once."""
-        return self.api.recover(seconds)
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The only record."""
-        [record] = self.api.records
-        return record
 
     @property
     def domains(self) -> list[str]:

@@ -99,6 +99,33 @@ class Api:
         return scan(self._dynamodb, "ResourcesTable")
 
 
+class Things:
+    """What the operations of one path make, as a client and an operator see it.
+
+    Args:
+        api: the API.
+        path: the path.
+    """
+
+    def __init__(self, api: Api, path: str) -> None:
+        self.api = api
+        self._path = path
+
+    def get(self, id_: str, principal: str = "alice") -> Answer:
+        """GET one of them."""
+        return self.api.get(f"{self._path}/{id_}", resource=f"{self._path}/{{id}}", principal=principal)
+
+    def recover(self, seconds: float = 28) -> dict[str, int]:
+        """Run recovery once."""
+        return self.api.recover(seconds)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The only record."""
+        [record] = self.api.records
+        return record
+
+
 def stories(
     service: Api, clock: SetClock, path: str, body: Any, begin: Callable[[], object] | None = None
 ) -> Iterator[Story]:

@@ -34,6 +34,13 @@ from tools import wiring
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+# What the operations of other modules, a team's own, call is played by their own tests, if at all.
+_PLAYED = {
+    "api",
+    "ec2",
+    "dns",  # example campaigns
+}
+
 
 @pytest.fixture
 def servers(service: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +139,7 @@ def test_roles_allow_nothing_that_their_functions_never_do(
         play(samples, clock, monkeypatch, dynamodb)
         launch(campaigns)  # example campaigns
 
-    # What a team's own operations call is played by their own tests, if at all.
-    called = {(action, "") for _, _, action in wiring.calls()}
+    called = {(action, "") for path, _, action in wiring.calls() if path.stem not in _PLAYED}
     allowed = {right for function in roles.handlers().values() for right in roles.rights(function)}
     assert sorted(allowed - needs - called) == [], "no function does this: take it out of template.yaml"
 
