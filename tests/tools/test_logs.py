@@ -10,7 +10,7 @@ import pytest
 
 import api
 from tests.unit.service import Api
-from tools.ops.logs import shown
+from tools.ops.logs import read, shown
 
 WIDTH = 80
 
@@ -61,3 +61,8 @@ def test_an_error_is_shown_with_its_traceback_once(
 )
 def test_whatever_is_logged_is_shown(message: str, expected: list[str]) -> None:
     assert lines(message) == expected
+
+
+def test_what_sam_itself_says_is_shown_as_it_is() -> None:
+    assert list(read("SAM CLI update available\n", WIDTH)) == ["SAM CLI update available"]
+    assert list(read('{"timestamp": 1790000002000, "message": "x"}\n', WIDTH)) == ["14:13:22 x"]

@@ -44,6 +44,16 @@ _METRICS = "_aws"
 _INDENT = " " * 9
 
 
+def read(line: str, width: int) -> Iterator[str]:
+    """The lines by which one of sam's is shown: an event; or what sam itself has to say, as it is."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        yield line.rstrip()
+    else:
+        yield from shown(event, width)
+
+
 def shown(event: Mapping[str, Any], width: int) -> Iterator[str]:
     """The lines by which an event of a log is shown.
 
@@ -85,7 +95,7 @@ def main() -> int:
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as reading:
         assert reading.stdout is not None
         for line in reading.stdout:
-            for each in shown(json.loads(line), shutil.get_terminal_size().columns):
+            for each in read(line, shutil.get_terminal_size().columns):
                 print(each, flush=True)
     return reading.returncode
 
