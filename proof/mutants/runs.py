@@ -128,10 +128,12 @@ def survey() -> Survey:
     seconds: dict[str, float] = {}
     with ThreadPoolExecutor(len(_TESTS)) as pool:
         answers = pool.map(lambda part: _in_a_fork(_survey, *part), _TESTS.items())
-        for paths, (told, _) in zip(_TESTS, answers, strict=True):
+        for paths, (told, exit_code) in zip(_TESTS, answers, strict=True):
             if not told:
-                raise ToolError(f"{' '.join(paths)}: a test fails on the unchanged code")
-            [(lines_of, seconds_of)] = told
+                raise ToolError(f"{' '.join(paths)}: the tests' process ended with {exit_code}")
+            [(failures, lines_of, seconds_of)] = told
+            if failures:
+                raise ToolError(f"on the unchanged code, {failures[0]}")
             seconds |= seconds_of
             for path, lines in lines_of.items():
                 for line, names in lines.items():
@@ -275,18 +277,20 @@ def _survey(sender: Connection, paths: Sequence[str], concurrency: str) -> None:
     tracer.start()
     status = _pytest([*_SELECTED, *paths], watch)
     tracer.stop()
-    if status is pytest.ExitCode.OK:
-        data = tracer.get_data()
-        lines_of = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
-        sender.send((lines_of, dict(watch.seconds)))
+    if status is not pytest.ExitCode.OK and not watch.failures:
+        watch.failures.append(f"pytest ended with {status!r}")
+    data = tracer.get_data()
+    lines_of = {Path(path): data.contexts_by_lineno(path) for path in data.measured_files()}
+    sender.send((watch.failures, lines_of, dict(watch.seconds)))
 
 
 class _Watch:
-    """A pytest plugin that tells coverage which test runs, and notes for how long."""
+    """A pytest plugin that tells coverage which test runs, and notes for how long, and which fail."""
 
     def __init__(self, tracer: Any) -> None:
         self._tracer = tracer
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.failures: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
@@ -295,6 +299,10 @@ class _Watch:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] += report.duration if report.when == "call" else 0
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = crash.message if crash else report.longreprtext
+            self.failures.append(f"{report.nodeid} fails: {' '.join(reason.split())}")
 
 
 def _pytest(arguments: Sequence[str], plugin: object) -> pytest.ExitCode:
