@@ -89,9 +89,9 @@ test-slow: ## Run the tests that take minutes: of make's targets, on copies of t
 	$(RUN) pytest $(PARALLEL) -m slow tests
 
 .PHONY: test-unit
-test-unit: ## Run only the quick tests that need no server
+test-unit: ## Run only the quick tests of src, without a server
 	$(SETUP) dev
-	$(RUN) pytest $(PARALLEL) -m "not slow" tests/unit tests/tools
+	$(RUN) pytest $(PARALLEL) -m "not slow and not thorough" tests/unit
 
 .PHONY: sam-local
 sam-local: ## Invoke the functions in Docker with every event of events/: make sam-local [EVENT=provision | SERVE=1]

@@ -54,7 +54,7 @@ def dynamodb(cloud: None) -> Iterator[DynamoDBClient]:
     """DynamoDB with the tables of the stack, empty."""
     yield api.dynamodb
     for table in _TABLES:
-        empty(api.dynamodb, table)
+        empty(table)
 
 
 @pytest.fixture

@@ -333,7 +333,6 @@ class Operation:
             raise self._refusal(name)
         if self._record.failure is not None:
             raise Undoing(name)
-        self.ensure_time()
         self._open(name, step)
         try:
             self._checkpointed(name, call, inserted=step.rows)
@@ -350,11 +349,19 @@ class Operation:
             raise
 
     def _open(self, name: str, step: _Step) -> None:
-        """See that there is room for a step's outcome, and that no other attempt loses sight of the way to it."""
+        """See that there is room for a step's outcome, and time, and that no attempt loses sight of the way to it."""
         with self._lock:
             if self._room_taken(name) > _OUTCOMES_LIMIT:
                 raise NotStorable(f"there is no room left for the result of step {name!r}")
             step.open = True
+        try:
+            self._keep_outcomes()
+            self.ensure_time()  # after what may take long
+        except Exception:
+            step.open = False  # nobody has called it
+            raise
+
+    def _keep_outcomes(self) -> None:
         # One thread at a time: none goes on before it is written, and no write is overtaken by an older one.
         with self._keeping:
             with self._lock:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from boto3.dynamodb.types import TypeDeserializer
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
 
 import api
 from idempotency.clock import Clock
@@ -86,7 +89,7 @@ class Api:
         """Empty its tables and its queue."""
         self.messages.waiting.clear()
         for table in ("IdempotencyTable", "ResourcesTable"):
-            empty(self._dynamodb, table)
+            empty(table)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -146,10 +149,9 @@ def scan(dynamodb: DynamoDBClient, table: str) -> list[dict[str, Any]]:
     return [{name: deserialize(value) for name, value in item.items()} for item in items]
 
 
-def empty(dynamodb: DynamoDBClient, table: str) -> None:
-    """Delete every item of a table."""
-    for item in dynamodb.scan(TableName=table, ProjectionExpression="id")["Items"]:
-        dynamodb.delete_item(TableName=table, Key=item)
+def empty(table: str) -> None:
+    """Delete every item of a table of moto's, without a call: tests do it more often than anything else."""
+    dynamodb_backends[ACCOUNT_ID][os.environ["AWS_DEFAULT_REGION"]].tables[table].items.clear()
 
 
 def restart() -> None:

@@ -29,6 +29,8 @@ from tools.local.client import Answer
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.thorough
+
 LEASE_SECONDS = 30
 LONGEST_PAUSE = 900
 NO = Rejected("refused", "No.", status=409)

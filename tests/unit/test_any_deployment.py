@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from tests.unit.route import Run
 
+pytestmark = pytest.mark.thorough
+
 LEASE_SECONDS = 30
 LONGEST_PAUSE = 900
 NewRoute = Callable[..., Route]

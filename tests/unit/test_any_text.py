@@ -15,6 +15,8 @@ from tests.events import proxy_event
 from tests.sample import PATH, SAMPLE, Samples
 from tests.unit.service import SERVER
 
+pytestmark = pytest.mark.thorough
+
 ALICE = {"principalId": "alice"}
 
 # Lone surrogates and NUL too, which a path or a JSON body can spell.

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from tests.unit.route import Run
 
+pytestmark = pytest.mark.thorough
+
 NewRoute = Callable[..., Route]
 
 

@@ -361,6 +361,7 @@ class TestCompensation:
         patch.setattr(store, "checkpoint", checkpoint_or_die)
 
 
+@pytest.mark.thorough
 class TestCrashes:
     """Whatever crashes, and whoever carries on, a campaign is launched once, or leaves nothing."""
 

@@ -30,6 +30,8 @@ from tools.local import template
 from tools.local.client import Answer
 from tools.setup import ROOT
 
+pytestmark = pytest.mark.thorough
+
 Operation = tuple[str, str]
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text())

@@ -33,6 +33,8 @@ from tests.unit.service import SERVER, Api, empty, request, stories
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+pytestmark = pytest.mark.thorough
+
 FOR_GOOD = 100
 NO_CACHE = Settings(cache_bytes=0)
 
@@ -60,6 +62,7 @@ class TestOperationsOfTheProject:
         assert "checkpoint 'name' ⚡ crash before; then recovery carries on" in names
         assert not [name for name in names if name.startswith("step 'name'")]
 
+    @pytest.mark.slow
     def test_a_sample_that_is_released_on_the_way_is_created_once(self, samples: Samples, clock: SetClock) -> None:
         def begin() -> None:
             samples.empty()
@@ -74,6 +77,7 @@ class TestOperationsOfTheProject:
         assert "step 'label' (2) ⚡ crash after; then the client asks again" in names
         assert "resume ⚡ crash after; then recovery carries on" in names
 
+    @pytest.mark.slow
     def test_a_sample_whose_label_is_rejected_leaves_nothing(self, samples: Samples, clock: SetClock) -> None:
         def begin() -> None:
             samples.empty()
@@ -112,8 +116,8 @@ class Things:
 
     def empty(self) -> None:
         self.made.clear()
-        empty(self.dynamodb, "IdempotencyTable")
-        empty(self.dynamodb, "ResourcesTable")
+        empty("IdempotencyTable")
+        empty("ResourcesTable")
 
     def make(self, key: str) -> str:
         """Make a thing, once for each key."""
@@ -142,10 +146,10 @@ class TestBrokenOperations:
 
     @staticmethod
     def fails(things: Things, run: Run, status: int = 201, made: int = 1) -> None:
-        with pytest.raises(AssertionError, match=rf"assert \d == {made}"):  # noqa: PT012 - it is the loop that fails
+        with pytest.raises(AssertionError, match=rf"\d things, not {made}"):  # noqa: PT012 - it is the loop that fails
             for story in things.stories(run):
                 assert story.status == status
-                assert len(things.made) == made
+                assert len(things.made) == made, f"{len(things.made)} things, not {made}"
 
     def test_a_step_that_does_not_use_its_key(self, things: Things, shown: Shown) -> None:
         def run(operation: Operation) -> Response[Any]:

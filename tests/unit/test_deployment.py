@@ -21,6 +21,8 @@ from tools.local.samconfig import deploy_parameters
 from tools.local.transform import transform
 from tools.ops import deploy
 
+pytestmark = pytest.mark.thorough
+
 _STACK = template.load()
 _PARAMETERS: dict[str, Any] = _STACK["Parameters"]
 _FUNCTIONS = [name for name, made in _STACK["Resources"].items() if made["Type"] == "AWS::Serverless::Function"]

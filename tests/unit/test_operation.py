@@ -38,6 +38,7 @@ RECORD = Record(
 )
 REJECTED = StoredResponse(422, {"Content-Type": ["application/problem+json"]}, b'{"title":"Rejected"}')
 FAILED = Verdict(End.FAIL, REJECTED)
+SUCCEEDED = Verdict(End.COMPLETE, StoredResponse(201))
 SECONDS = 28
 
 NewAttempt = Callable[..., Attempt]
@@ -291,7 +292,7 @@ class TestRoom:
         ("name", "result", "steps"),
         [
             ("{:08}", "x" * 15_998, 19),
-            ("{:08}", "", 1_000),
+            ("{:040}", "", 1_000),
             (LONGEST + "{:08}", "", 200),
             (LONGEST + "{:08}", "x" * 15_998, 18),
         ],
@@ -413,6 +414,19 @@ class TestRefusal:
                 operation.step("fallback", lambda _: None)
 
         assert operation.step("second fallback", lambda _: list(kept.record.refused)) == ["primary"]
+        assert operation.doubts(SUCCEEDED) == []
+
+    def test_that_took_long_to_keep_leaves_too_little_time_for_the_next_step(
+        self, attempt: NewAttempt, kept: Checkpoints, clock: SetClock, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operation = attempt()
+        self.refuse(operation)
+        monkeypatch.setattr(kept, "keep_outcomes", lambda _: clock.advance(SECONDS - Settings().time_for_a_step + 1))
+
+        with pytest.raises(Retry, match="Too little time"):
+            operation.step("fallback", calls("fallback"))
+
+        assert (calls.made, operation.known.begun) == ([], [])
 
 
 class TestUndoing:

@@ -9,7 +9,7 @@ from mypy import api as mypy
 from tests.conftest import MYPY
 from tools.setup import ROOT
 
-pytestmark = MYPY
+pytestmark = [MYPY, pytest.mark.thorough]
 
 _PREAMBLE = """
 from typing import Annotated
