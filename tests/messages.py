@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import boto3
@@ -15,12 +16,14 @@ from idempotency import Outcome
 from idempotency.clock import Clock
 from tests.events import Context
 
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
 
 class Messages:
     """A queue in memory behind a client of SQS: keeps what is sent until it is due by the test's clock.
 
     Attributes:
-        client: the client.
         waiting: for each message, when it is due (epoch milliseconds), and what it says.
         calls: how often it was called.
         down: what a call fails with.
@@ -31,9 +34,13 @@ class Messages:
         self.waiting: list[tuple[int, str]] = []
         self.calls = 0
         self.down: Exception | None = None
-        # A real one, so that it checks its parameters, and tests of the roles see its calls; nothing is sent.
-        self.client = boto3.client("sqs")
-        self.client.meta.events.register("before-call.sqs.*", self._answer)  # type: ignore[arg-type]  # it may answer
+
+    @cached_property
+    def client(self) -> SQSClient:
+        """A real one, so that it checks its parameters, and tests of the roles see its calls; nothing is sent."""
+        client = boto3.client("sqs")
+        client.meta.events.register("before-call.sqs.*", self._answer)  # type: ignore[arg-type]  # it may answer
+        return client
 
     def _answer(self, model: Any, params: Any, **_: Any) -> tuple[Any, dict[str, Any]]:
         self.calls += 1

@@ -495,6 +495,7 @@ def without_none(members: list[tuple[str, Any]]) -> dict[str, Any]:
 TYPED = st.recursive(st.sampled_from(SCALARS), containers, max_leaves=6)
 
 
+@pytest.mark.thorough
 class TestAnyBody:
     @settings(max_examples=200)
     @given(bodies_of(TYPED), st.data())

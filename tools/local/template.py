@@ -13,7 +13,7 @@ TEMPLATE = ROOT / "template.yaml"
 _UNKNOWN_TO_IAM = frozenset({"aws:RequestedRegion", "ec2:InstanceType", "ec2:MetadataHttpTokens", "ec2:Owner"})
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads CloudFormation's short forms: `!Ref X` is `{"Ref": "X"}`, `!Sub …` is `{"Fn::Sub": …}`."""
 
 
@@ -34,7 +34,7 @@ _Loader.add_multi_constructor("!", _intrinsic)
 
 def load(path: Path = TEMPLATE) -> dict[str, Any]:
     """Read a template."""
-    template: dict[str, Any] = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a SafeLoader
+    template: dict[str, Any] = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a safe loader
     return template
 
 
