@@ -5,9 +5,11 @@ They see what happens in the world, never what the code under test believes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from idempotency.record import Record
 from idempotency.response import StoredResponse
 from idempotency.store import _decode, _record
 from proof.explorer.dynamodb import Change
@@ -29,6 +31,14 @@ class Effect:
     operation_id: str
     step: str
     key: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call of another service that was made, and came to nothing there; the caller cannot know."""
+
+    operation_id: str
+    step: str
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,27 @@ def watch_effect(world: World, actor: Actor, effect: Effect, *, undoable: bool) 
     for commit in [fact for fact in world.facts if isinstance(fact, Commit)]:
         if commit.operation_id == effect.operation_id:
             _watch_left_behind(world, commit)
+
+
+def watch_failure(world: World, failure: Failure) -> None:
+    """Note a call of another service that came to nothing there."""
+    if failure not in world.facts:
+        world.facts.append(failure)
+
+
+def watch_doubt(world: World, told: Told, record: Record) -> None:
+    """Check what an operator is told: 8 (no alarm without a cause).
+
+    A step that is named was called, or has a result; after an attempt that was cut off, nobody can know.
+    """
+    world.facts.append(told)
+    for step in re.findall(r"step '([^']*)'", told.doubt):
+        called = any(
+            isinstance(fact, (Effect, Failure)) and (fact.operation_id, fact.step) == (told.operation_id, step)
+            for fact in world.facts
+        )
+        if not called and not record.cut_off and step not in record.steps:
+            world.violate(8, f"an operator is told of {step!r}, which nobody has called")
 
 
 def watch_undo(world: World, actor: Actor, undo: Effect, step: str) -> None:

@@ -40,7 +40,7 @@ from idempotency.store import Store
 from proof.explorer import invariants, sdk, world
 from proof.explorer.dynamodb import Index, Table
 from proof.explorer.expressions import Item
-from proof.explorer.invariants import CLOCK_SKEW_MS, RECORDS, ROWS, Effect, Told
+from proof.explorer.invariants import CLOCK_SKEW_MS, RECORDS, ROWS, Effect, Failure, Told
 from proof.explorer.sdk import Client, Clock
 from proof.explorer.world import GO, INVOCATION_LIFE_MS, Actor, Budget, Point, World
 from tools.local.client import Answer
@@ -78,8 +78,8 @@ class Telemetry:
 
     def doubt(self, doubts: Iterable[str], record: Record) -> None:
         for doubt in doubts:
-            self._world.facts.append(Told(record.operation_id, doubt))
             self._world.tell(f"· in doubt: {doubt}")
+            invariants.watch_doubt(self._world, Told(record.operation_id, doubt), record)
 
     def backlog(self, milliseconds: int) -> None:
         """How long the sweep found something to be due is no matter here."""
@@ -186,7 +186,10 @@ class Service:
         action = self.world.stop_at(Point(f"calls {name}", self.answers))
         if action in (FAILED, REFUSED):
             self.world.tell(f"{name} ⚡ {action}")
-            raise Retry("The service fails.") if action == FAILED else self.refusal(f"no {name}")
+            if action == REFUSED:
+                raise self.refusal(f"no {name}")
+            invariants.watch_failure(self.world, Failure(self.operation.id, name))
+            raise Retry("The service fails.")
         effect = Effect(self.operation.id, name, key)
         invariants.watch_effect(self.world, self.world.me, effect, undoable=undoable)
         self.world.tell(f"{name} {'✓' if action == GO else '⚡ done, answer lost'}")
@@ -314,6 +317,17 @@ def falls_back(service: Service) -> Completion:
     except Rejected:
         made = service.step("fallback", WITH_RESULT)
     return service.created(made, service.step("name"))
+
+
+def always_falls_back(service: Service) -> Completion:
+    """The same with a step that is refused in any case."""
+
+    def refuse(_: str) -> str:
+        raise service.refusal("no primary")
+
+    with contextlib.suppress(Rejected):
+        service.operation.step("primary", refuse)
+    return service.created(service.step("fallback", WITH_RESULT), service.step("name"))
 
 
 def falls_back_twice(service: Service) -> Completion:
@@ -602,6 +616,9 @@ SCENARIOS: dict[str, Scenario] = {
     "accepted, and held": _queue(server, {"A": {"respond_async": True}, "B": {"wait": 1}}),
     "waits": _queue(waits, {"A": {}}),
     "waits without its client": _queue(waits, {"A": {"respond_async": True}}, deliveries=2),
+    "rollback of a fallback": _rollout(
+        Version(always_falls_back), OLD, "before it reached fallback", ["fallback", "page"], A={"version": "first"}
+    ),
     "rollback of the route": _rollout(OLD, Version(None), "has no idempotent route for POST /v1/things"),
 }
 

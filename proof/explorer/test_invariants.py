@@ -182,6 +182,15 @@ def outcomes_are_not_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Store, "keep_outcomes", lambda *_: None)
 
 
+def step_whose_way_is_not_kept_counts_as_begun(patch: pytest.MonkeyPatch) -> None:
+    def open_(self: Operation, name: str, step: _Step) -> None:
+        step.open = True
+        self._keep_outcomes()
+        self.ensure_time()
+
+    patch.setattr(Operation, "_open", open_)
+
+
 def released_without_what_was_begun(patch: pytest.MonkeyPatch) -> None:
     def release(self: Store, record: Record, **arguments: Any) -> None:
         original(self, replace(record, begun=()), **arguments)
@@ -363,6 +372,7 @@ BROKEN: list[tuple[int, Break, str]] = [
     (6, principal_does_not_scope_the_key, "two principals"),
     (7, unreachable_database_is_ignored, "alone"),
     (8, outcomes_are_not_kept, "falls back"),
+    (8, step_whose_way_is_not_kept_counts_as_begun, "rollback of a fallback"),
     (8, released_without_what_was_begun, "undone blindly"),
     (8, cut_off_attempts_are_forgotten, "undone blindly"),
     (8, operator_is_told_afterwards, "undone with its result"),
