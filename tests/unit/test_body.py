@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, asdict, field
 from functools import reduce
@@ -269,6 +270,58 @@ class TestClass:
         with pytest.raises(TypeError, match=r"^Made\.SCHEMA: its type must be object, and it must require \['it'\]$"):
             made(str, SCHEMA=schema)
 
+    @pytest.mark.parametrize(
+        ("properties", "message"),
+        [
+            ({"it": {}, "more": {}}, "Made.SCHEMA: nobody reads its property 'more'; make it a field, or remove it"),
+            ({"more": {}, "it": {}}, "Made.SCHEMA: nobody reads its property 'more'; make it a field, or remove it"),
+            ({"item": {}}, "Made.SCHEMA: nobody reads its property 'item'; make it a field, or remove it"),
+        ],
+        ids=str,
+    )
+    def test_refuses_a_schema_of_its_own_with_other_properties(self, properties: Any, message: str) -> None:
+        with pytest.raises(TypeError, match=rf"^{re.escape(message)}$"):
+            made(str, SCHEMA={"type": "object", "required": ["it"], "properties": properties})
+
+    def test_refuses_a_field_that_its_own_schema_does_not_have(self) -> None:
+        schema = {"type": "object", "required": ["first"], "properties": {"first": {}}}
+        fields = {"__annotations__": {"first": int, "second": int}, "second": 1}
+
+        with pytest.raises(
+            TypeError, match=r"^Late\.second: no property of SCHEMA; add it there, or remove the field$"
+        ):
+            type("Late", (Body,), {**fields, "SCHEMA": schema})
+
+    @pytest.mark.parametrize(
+        ("own", "where"),
+        [
+            ({"properties": {"it": {"type": "sting"}}}, "properties.it"),
+            ({"properties": {"it": {"type": ["string", "sting"]}}}, "properties.it"),
+            ({"properties": {"it": {"type": "array", "items": {"type": "sting"}}}}, "properties.it.items"),
+            ({"properties": {"it": {"anyOf": [{"type": "string"}, {"type": "sting"}]}}}, "properties.it.anyOf"),
+            ({"patternProperties": {"^type$": {"type": "sting"}}}, "patternProperties.^type$"),
+            ({"additionalProperties": {"type": "sting"}}, "additionalProperties"),
+        ],
+        ids=str,
+    )
+    def test_refuses_a_type_that_there_is_not(self, own: dict[str, Any], where: str) -> None:
+        with pytest.raises(
+            TypeError, match=rf"^Made\.SCHEMA\.{re.escape(where)}: there is no type 'sting'; there are "
+        ):
+            made(str, SCHEMA={"type": "object", "required": ["it"], **own})
+
+    def test_may_have_a_property_that_is_called_type(self) -> None:
+        body: Any = type(
+            "Typed",
+            (Body,),
+            {
+                "__annotations__": {"type": str},
+                "SCHEMA": {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
+            },
+        )
+
+        assert asdict(body.read({"type": "sting"})) == {"type": "sting"}
+
     def test_may_have_fields_of_any_type_with_a_schema_of_its_own(self) -> None:
         body = made(Any, SCHEMA={"type": "object", "required": ["it"]})
 
@@ -294,6 +347,7 @@ class TestRead:
 
         assert Order.read(value) == Order([Item("A"), Item("B", 2)], "air", "é", {"A": 1}, Item("C"))
         assert Order.read({"items": [{"sku": "A"}]}) == Order([Item("A")])
+        assert [*vars(made(dict[str, Item]).read({"it": {"a": {"sku": "A"}}})).values()] == [{"a": Item("A")}]
 
     @pytest.mark.parametrize("hint", [int, Literal[1], Annotated[int, {"minimum": 1}]], ids=str)
     def test_reads_an_integer_however_it_is_written(self, hint: Any) -> None:
