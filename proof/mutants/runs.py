@@ -36,7 +36,7 @@ _TESTS = {
 }
 # Those start other processes, which would not see the mutant.
 _SELECTED = ("-m", "not slow")
-_FEW = 30
+_FEW = 60
 _COLLECTING_SECONDS = 5
 _HANGS = 2
 """How many tests may hang under a mutant before the remaining ones are skipped."""
@@ -112,10 +112,16 @@ class Survey:
     kills: Counter[str] = field(default_factory=Counter)
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests that run a mutant's lines, the most promising first; all of them if it is run at import."""
+        """The tests that run a mutant's lines, the most promising first; all of them if it is run at import.
+
+        A module's own tests come first. Thousands of others run its lines too, and look at something else.
+        """
         lines = self.tests[mutant.path]
         found = {test for line in mutant.lines for test in lines.get(line, [])} & self.seconds.keys()
-        return sorted(found or self.seconds, key=lambda test: self.seconds[test] / (1 + self.kills[test]) ** 2)
+        own = f"/test_{mutant.path.stem}.py"
+        return sorted(
+            found or self.seconds, key=lambda test: (own not in test, self.seconds[test] / (1 + self.kills[test]) ** 2)
+        )
 
 
 def survey() -> Survey:
