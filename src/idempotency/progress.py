@@ -112,10 +112,19 @@ def _ending(record: Record) -> dict[str, Any]:
     description = record.response if record.completed else record.failure
     if description is None:
         return {}
-    response = StoredResponse.unpack(description, description.get("body", b""))
+    response = StoredResponse(description["status"], description["headers"])
     ended = {"response": {"status": response.status, "location": response.header("location") or None}}
-    problem = json.loads(response.body) if "problem+json" in response.header("content-type") and response.body else None
+    told = "problem+json" in response.header("content-type") and "body" in description  # a large one lies elsewhere
+    problem = _json(StoredResponse.unpack(description, description["body"]).body) if told else None
     return {**(ended if record.completed else {}), "problem": problem}
+
+
+def _json(body: bytes) -> Any:
+    """What a body says; None if it is not JSON, whatever its type claims."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _time(milliseconds: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,7 +83,7 @@ class World:
     def record(self) -> Record:
         """The only record."""
         store = self.routes[0].lifecycle.store
-        [item] = self._dynamodb.scan(TableName=store.table)["Items"]
+        [item] = [item for item in self._dynamodb.scan(TableName=store.table)["Items"] if "status" in item]
         record = store.get(item["id"]["S"])
         assert record is not None
         return record
@@ -696,6 +697,26 @@ class TestStatus:
 
         assert (shown["state"], shown["response"]["status"]) == ("failed", 409)
         assert shown["problem"]["detail"] == "It was terminated."
+
+    @pytest.mark.parametrize(
+        ("body", "problem"),
+        [
+            ("It was terminated.", None),
+            ("", None),
+            (b"\xff", None),
+            ('"It was terminated."', "It was terminated."),
+            (Random(1).randbytes(5_000).hex(), None),  # in parts, compressed
+            (Random(1).randbytes(5_000), None),  # in parts
+        ],
+        ids=["no JSON", "nothing", "no text", "text", "large", "large, no text"],
+    )
+    def test_tells_what_there_is_to_tell(self, world: World, body: Any, problem: Any) -> None:
+        route = world.route(lambda _: Completion(409, body, content_type="application/problem+json"))
+        route.post()
+
+        shown = self.show(route, world.record.id)
+
+        assert (shown.status, shown.json["state"], shown.json.get("problem")) == (200, "failed", problem)
 
     def test_tells_it_while_the_steps_are_undone(self, world: World, clock: SetClock) -> None:
         world.came = Rejected("gone", "It was terminated.", status=409)
