@@ -10,6 +10,8 @@ import argparse
 import secrets
 import shutil
 
+from rich.markup import escape
+
 from proof.chaos.run import Account, run
 from tools import errors
 from tools.progress import console
@@ -31,7 +33,7 @@ def _show(account: Account) -> None:
     for what, number in counts.items():
         console.print(f"  {what:28} {number:6}")
     for violation in account.violations:
-        console.print(f"[red]✗[/] {violation}", soft_wrap=True)
+        console.print(f"[red]✗[/] {escape(violation)}", soft_wrap=True)
 
 
 def main() -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
 
+from idempotency import Retry
+from tests.clocks import SetClock
 from tests.sample import PATH, Samples
 from tools import tokens
 from tools.errors import ToolError
@@ -52,6 +55,17 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return show
 
 
+def rewritten(dynamodb: DynamoDBClient, id_: str) -> None:
+    """Give a record a request in a form that this version does not read."""
+    dynamodb.update_item(
+        TableName="IdempotencyTable",
+        Key={"id": {"S": id_}},
+        UpdateExpression="SET #request = :other",
+        ExpressionAttributeNames={"#request": "request"},
+        ExpressionAttributeValues={":other": {"B": b"2"}},
+    )
+
+
 def values(lines: list[str]) -> dict[str, str]:
     """What is shown, by name."""
     named = [line.split(maxsplit=1) for line in lines if line[:1].strip()]
@@ -79,6 +93,32 @@ class TestRecord:
         assert said["request"].startswith(f"POST {PATH}")
         assert "name" in said["steps"]
         assert "response" not in said
+
+    def test_of_a_parked_one_says_so(self, samples: Samples, shown: Shown, clock: SetClock) -> None:
+        samples.service.fails("make", times=inf)
+        samples.create(key="k-1")
+        for _ in range(10):
+            clock.advance(900)
+            samples.recover()
+
+        assert values(shown("k-1"))["lease_until"] == "parked"
+
+    def test_shows_what_looks_like_markup_as_it_is(self, samples: Samples, shown: Shown) -> None:
+        samples.service.fails("make", Retry("[red]not[/] now[/x]"))
+        samples.create(key="k-1")
+
+        assert values(shown("k-1"))["last_error"] == "Retry: [red]not[/] now[/x]"
+
+    def test_shows_all_the_rest_of_one_whose_request_another_version_wrote(
+        self, samples: Samples, shown: Shown, dynamodb: DynamoDBClient
+    ) -> None:
+        samples.service.fails("make")
+        samples.create(key="k-1")
+        rewritten(dynamodb, samples.record["id"])
+
+        said = values(shown("k-1"))
+
+        assert (said["request"], said["status"]) == ("cannot be read", "RELEASED")
 
     def test_is_shown_for_everybody_who_used_the_key(self, samples: Samples, shown: Shown) -> None:
         samples.create(key="k-1")

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 import api
+from idempotency import Retry
 from idempotency.record import PARKED_UNTIL
 from idempotency.telemetry import Outcome
 from recovery import sweep
@@ -20,6 +21,7 @@ from tests.clocks import SetClock
 from tests.events import Context
 from tests.messages import work
 from tests.sample import PATH, Samples
+from tests.tools.test_record import rewritten
 from tools.errors import ToolError
 from tools.ops import environments, unfinished
 from tools.ops.environments import Environment
@@ -100,6 +102,31 @@ class TestList:
         shown = lines(capsys)
         assert len(shown) == 6
         assert max(map(len, shown)) <= 80
+
+    def test_shows_what_looks_like_markup_as_it_is(
+        self, samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        samples.service.fails("make", Retry("[red]not[/] now[/x]"))
+        samples.create(principal="[red]alice[/x]")
+
+        run(monkeypatch, "list")
+
+        shown = lines(capsys)
+        assert (shown[0].endswith("id:[red]alice[/x]"), shown[2].strip()) == (True, "Retry: [red]not[/] now[/x]")
+
+    def test_shows_one_whose_request_another_version_wrote(
+        self,
+        stuck: list[str],
+        dynamodb: DynamoDBClient,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        rewritten(dynamodb, stuck[0])
+
+        run(monkeypatch, "list")
+
+        shown = lines(capsys)
+        assert (shown[0], len(shown)) == (f"{stuck[0][:12]}  made by another version", 6)
 
     def test_leaves_out_what_has_completed(
         self, samples: Samples, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

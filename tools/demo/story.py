@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tools.local.client import Answer
 
@@ -53,7 +55,7 @@ class Story:
         ]
         marks += ["(replayed)"] if answer.replayed else []
         status = f"[{'green' if answer.status < 400 else 'yellow'}]{answer.status}[/]"
-        self.sent(what, f"{status}  {'  '.join([_summary(answer), *marks])}")
+        self.sent(what, f"{status}  {escape('  '.join([_summary(answer), *marks]))}")
 
     def progress(self, line: str) -> None:
         """Tell how far something is."""
@@ -66,7 +68,7 @@ class Story:
             self._console.print(f"  [green]✓ {claim}[/]")
         else:
             self.broken.append(claim)
-            self._console.print(f"  [bold red]✗ {claim}[/]  seen: {seen!r}", soft_wrap=True)
+            self._console.print(f"  [bold red]✗ {claim}[/]  seen: {escape(repr(seen))}", soft_wrap=True)
 
     def table(self, rows: Mapping[str, str]) -> None:
         """Show names and their values."""
@@ -74,7 +76,7 @@ class Story:
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows.items():
-            table.add_row(f"[dim]{name}[/]", value)
+            table.add_row(f"[dim]{escape(name)}[/]", Text(value))
         self._console.print(table)
 
     def end(self) -> None:

@@ -19,12 +19,13 @@ import urllib3
 import yaml
 from boto3.dynamodb.types import TypeDeserializer
 
-from idempotency.request import Request, record_id
+from idempotency.request import record_id
 from tools.local import neighbours
 from tools.local.myfunnel import Control, Fault
 from tools.local.processes import kill_workers
 from tools.local.servers import Server
 from tools.local.stack import Stack
+from tools.local.stored import request_of
 from tools.setup import ROOT
 
 PAGE = Path(__file__).with_suffix(".html")
@@ -136,8 +137,7 @@ class Console:
 
     def _shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
         id_ = record["id"]
-        if "request" in record:  # a completed record has it no more
-            request = Request.unpack(bytes(record["request"].value))
+        if "request" in record and (request := request_of(bytes(record["request"].value))):  # no more once completed
             self._requests[id_] = f"{request.method} {request.path}"
         return {
             "id": id_,

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.text import Text
+
 from tools.errors import ToolError, run
 from tools.local import cloud, console, deployed, stack
 from tools.local.guard import guarding
@@ -159,7 +161,7 @@ def watch(reloader: Reloader) -> None:
         try:
             reloader.look()
         except ToolError as error:
-            progress.print(f"[red]{error}[/]", soft_wrap=True)
+            progress.print(Text(str(error), style="red"), soft_wrap=True)
         time.sleep(_PAUSE_SECONDS)
 
 

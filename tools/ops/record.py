@@ -15,13 +15,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from idempotency.clock import Clock
-from idempotency.record import Record
-from idempotency.request import Request, parse_key, record_id
+from idempotency.record import PARKED_UNTIL, Record
+from idempotency.request import parse_key, record_id
 from idempotency.store import Store
 from tools.errors import ToolError, run
 from tools.local import template
+from tools.local.stored import request_of
 from tools.ops import environments
 from tools.ops.environments import Environment
 
@@ -58,8 +60,8 @@ def described(record: Record, store: Store) -> Mapping[str, str]:
     values = {name: getattr(record, name) for name in record.__dataclass_fields__ if name not in _SHOWN_BY_PARTS}
     shown = {name: _plain(name, value) for name, value in values.items() if value not in (None, "", 0) and value != {}}
     if record.request:
-        request = Request.unpack(record.request)
-        shown["request"] = f"{request.method} {request.path}  {_text(request.body)}"
+        request = request_of(record.request)
+        shown["request"] = f"{request.method} {request.path}  {_text(request.body)}" if request else "cannot be read"
     if record.completed:
         response = store.response(record)
         shown["response"] = f"{response.status}  {_text(response.body)}"
@@ -78,6 +80,8 @@ def _routes() -> list[str]:
 
 
 def _plain(name: str, value: Any) -> str:
+    if name == "lease_until" and value == PARKED_UNTIL:
+        return "parked"
     if name in _MILLISECONDS | _SECONDS:
         return datetime.fromtimestamp(value / (1000 if name in _MILLISECONDS else 1), UTC).isoformat(" ", "seconds")
     return json.dumps(dict(value)) if isinstance(value, Mapping) else str(value)
@@ -107,7 +111,7 @@ def main() -> None:
         table.add_column(no_wrap=True, style="dim")
         table.add_column(overflow="fold")
         for name, value in described(record, store).items():
-            table.add_row(name, value)
+            table.add_row(name, Text(value))
         Console(highlight=False).print(table)
 
 

@@ -25,6 +25,7 @@ from uuid import uuid4
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from idempotency.clock import Clock
 from idempotency.record import Record
@@ -379,7 +380,7 @@ def main() -> int:
 
     def show(case: Case, seen: str, verdict: str) -> None:
         colour = colours.get(verdict, "yellow")
-        table.add_row(case.name, " or ".join(case.expected), seen, f"[{colour}]{verdict}[/]")
+        table.add_row(case.name, " or ".join(case.expected), Text(seen), f"[{colour}]{verdict}[/]")
 
     smoke = Smoke(environments.find(arguments.env))
     if arguments.disturb and arguments.env == "prod":

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
@@ -22,9 +23,9 @@ from idempotency.clock import Clock
 from idempotency.policy import Settings
 from idempotency.queue import Queue
 from idempotency.record import PARKED_UNTIL, Record, Status
-from idempotency.request import Request
 from idempotency.store import Store
 from tools.errors import ToolError, run
+from tools.local.stored import request_of
 from tools.ops import environments
 from tools.ops.environments import Environment
 from tools.ops.recovery import recover
@@ -109,9 +110,9 @@ def _show(console: Console, records: list[Record]) -> None:
     now = _clock.now()
     margin = " " * (_SHOWN_DIGITS + 2)
     for record in records:
-        request = Request.unpack(record.request) if record.request else None
-        what = f"{request.method} {request.path}  {request.principal}" if request else "made by an older version"
-        console.print(f"[bold]{record.id[:_SHOWN_DIGITS]}[/]  {what}")
+        request = request_of(record.request)
+        what = f"{request.method} {request.path}  {request.principal}" if request else "made by another version"
+        console.print(f"[bold]{record.id[:_SHOWN_DIGITS]}[/]  {escape(what)}")
         age = _duration(now - record.created_at)
         console.print(f"{margin}{_state(record, now)}; attempt {record.attempt}; {age} old")
         if record.last_error:
@@ -120,7 +121,7 @@ def _show(console: Console, records: list[Record]) -> None:
 
 def _state(record: Record, now: int) -> str:
     waits = [
-        f"waits for {name} since {_duration(now - begun)}"
+        f"waits for {escape(name)} since {_duration(now - begun)}"
         for name, begun in record.waits.items()
         if name not in record.steps
     ]
