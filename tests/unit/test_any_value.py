@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
@@ -17,9 +18,10 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idempotency import Body, Completion, Operation, Request, Row, Rows, Settings, principal
+from idempotency import Body, Completion, Operation, Policy, Request, Row, Rows, Settings, principal, progress
 from idempotency.record import Record, Status
-from idempotency.response import StoredResponse
+from idempotency.response import StoredResponse, Verdict
+from idempotency.store import Store
 from tests.clocks import SetClock
 from tests.events import Context, proxy_event
 from tests.unit.route import Route
@@ -206,6 +208,39 @@ class TestResponse:
         things = route(lambda _: Completion(201, {}, headers={"ETag": 7}))  # type: ignore[dict-item]
 
         assert [things.post().headers["etag"], things.post().headers["etag"]] == [["7"], ["7"]]
+
+
+class TestStatus:
+    """What a client is shown of an operation that has ended."""
+
+    SIZES = (0, 1, 511, 512, 3_000, 3_001, 5_000, 20_000)
+
+    @given(
+        st.integers(200, 499),
+        st.sampled_from(["application/json", "application/problem+json", "text/plain", "image/png"]),
+        st.builds(lambda seed, size: Random(seed).randbytes(size), st.integers(0, 9), st.sampled_from(SIZES))
+        | st.builds(lambda seed, size: Random(seed).randbytes(size).hex(), st.integers(0, 9), st.sampled_from(SIZES))
+        | st.builds(json.dumps, st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))
+        | st.text(),
+    )
+    def test_is_shown_whatever_the_answer_is(self, status: int, content_type: str, body: str | bytes) -> None:
+        client = Mock(batch_write_item=Mock(return_value={}))
+        record = Record(
+            id="id",
+            owner="owner",
+            lease_until=0,
+            expires_at=0,
+            claimed_at=0,
+            created_at=0,
+            fingerprint="1:0",
+            operation_id="0d2a3cf5-5b6b-4e2c-9d52-3a3fd2d36a8d",
+        )
+
+        answer = Verdict.of(Response(status, content_type, body), Policy()).response
+        shown = json.loads(progress.status(Store(client, "T").complete(record, answer, expires_at_seconds=1), 0).body)
+
+        assert shown["state"] == ("succeeded" if answer.status < 400 else "failed")
+        assert shown["response"]["status"] == answer.status
 
 
 class TestLargestBody:
