@@ -21,6 +21,8 @@ from tests.unit.service import Api, request
 from tests.unit.test_deployment import transformed
 from tools.local import template
 
+pytestmark = pytest.mark.thorough
+
 _STACK = template.load()
 _RESOURCES: dict[str, Any] = _STACK["Resources"]
 _RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()

@@ -97,6 +97,7 @@ class TestLaunch:
         assert campaigns.api.records == []
 
 
+@pytest.mark.thorough
 class TestWithoutWhatCampaignsNeed:
     """The default stack, which has no MyFunnelAPI and no zone, or one that lacks either."""
 

@@ -229,6 +229,7 @@ class TestMessage:
         assert route.idempotent.resume(world.record.id, _context()) is None
 
 
+@pytest.mark.thorough
 class TestOutOfTime:
     def test_after_a_step_more_is_no_failure_and_goes_on_at_once(self, world: World, clock: SetClock) -> None:
         # Given 12 steps of 4 s, under a worker's timeout of 15 s
@@ -428,6 +429,7 @@ class TestWait:
         assert world.route().post().json == {"found": 0}
 
 
+@pytest.mark.thorough
 class TestAccept:
     def test_answers_before_anything_is_done(self, world: World, clock: SetClock) -> None:
         route = world.route()

@@ -161,6 +161,7 @@ class TestIndexThatLags:
         monkeypatch.setattr(api.idempotent.lifecycle.store, "due", lambda now: (Due(id_, now) for id_ in ids))
 
 
+@pytest.mark.thorough
 class TestPause:
     def test_grows_from_attempt_to_attempt(self, samples: Samples, clock: SetClock) -> None:
         fails_from_now_on(samples)
@@ -190,6 +191,7 @@ class TestPause:
         assert [samples.create().status for _ in range(2)] == [503, 201]
 
 
+@pytest.mark.thorough
 class TestParked:
     @staticmethod
     def park(samples: Samples, clock: SetClock) -> None:
