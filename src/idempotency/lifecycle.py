@@ -196,7 +196,7 @@ class Lifecycle:
                 return self.run(invocation, key, wait)  # an earlier version began it, of which recovery knows nothing
             elif not driven and record.owner != owner:
                 driven = True
-                self._drive(record, now)
+                record = self._drive(record, now)
             elif now < wait_until:
                 self.clock.sleep(min(next(pauses), wait_until - now))
                 waited = self.clock.now() - started
@@ -416,12 +416,13 @@ class Lifecycle:
             raise Problem("key-reused", "Use a new Idempotency-Key for a new request.")
         return record.completed
 
-    def _drive(self, record: Record, now: int) -> None:
+    def _drive(self, record: Record, now: int) -> Record:
         """Have an operation carried on that nobody runs; one that is parked has all its attempts again."""
-        if record.parked:
-            self.store.unpark(record.id, self._due(now))
+        if record.parked and self.store.unpark(record.id, self._due(now)):
+            record = replace(record, lease_until=self._due(now))
         if record.claimable(now) and not record.pausing(now):
             self._send(record)
+        return record
 
     def _due(self, now: int, pause: int = 0) -> int:
         """When recovery may carry an operation on: at once means by the clock that is the furthest behind, too."""

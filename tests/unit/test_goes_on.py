@@ -555,8 +555,9 @@ class TestAccept:
             route.recover()
         assert world.record.parked
 
-        route.post(headers=ASYNC)
+        accepted = route.post(headers=ASYNC)
 
+        assert (accepted.json["state"], accepted.headers["retry-after"]) == ("due", ["1"])
         assert route.work() == [Outcome.EXECUTED]
 
     def test_replaces_what_has_expired(self, world: World, clock: SetClock) -> None:
