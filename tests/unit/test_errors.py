@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from idempotency.errors import Problem
+from idempotency.errors import Problem, Rejected
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,22 @@ def test_has_the_status_and_title_of_its_type_unless_it_brings_its_own(
     body = json.loads(response.body or "")
 
     assert (response.status_code, body["status"], body["title"]) == (status, status, title)
+
+
+@pytest.mark.parametrize("status", [200, 399, 408, 425, 429, 500, 503])
+def test_a_refusal_has_no_status_that_leaves_it_open(status: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{status} is not the status of a final refusal; raise Retry "):
+        Rejected("out-of-stock", "x", status=status)
+
+
+@pytest.mark.parametrize("status", [400, 409, 424, 499])
+def test_a_refusal_has_any_other_status_of_a_client_error(status: int) -> None:
+    assert Rejected("out-of-stock", "x", status=status).status == status
+
+
+@pytest.mark.parametrize(
+    "slug", ["", "Out of stock", "out_of_stock", "Out-of-stock", "out-of-", "-stock", "out--stock", "é"]
+)
+def test_a_refusal_has_a_slug(slug: str) -> None:
+    with pytest.raises(ValueError, match=r"is no slug: write it in lower case, with hyphens between words$"):
+        Rejected(slug, "x", status=409)
