@@ -251,7 +251,7 @@ class Operation:
         Args:
             name: what the wait is called, see `step`.
             check: looks, and changes nothing; returns what came, or None if it has not come yet.
-            every: seconds between two looks.
+            every: seconds between two looks, at least 1.
             at_most: seconds from the first look, in whichever attempt, after which the operation is parked. A client's
                 retry, or an operator's, then looks once more.
             undo: undoes what came if the operation fails for good later on, see `step`.
@@ -262,8 +262,11 @@ class Operation:
         Raises:
             Rejected: if `check` raised it: what it waits for will never come.
             Retry: if it has not come yet.
-            StepError, NotStorable: see `step`.
+            StepError: if it would look without a pause; and see `step`.
+            NotStorable: see `step`.
         """
+        if every < 1:
+            raise StepError(f"wait {name!r} cannot look every {every} s: once a second is the most")
         with self._inside(name, _Step(undo, effect=False)) as step:
             self._once(name, step, partial(self._look, name, check, every, at_most))
         result: T = json.loads(self._results[name])

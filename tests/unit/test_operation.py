@@ -260,6 +260,13 @@ class TestMistake:
         assert calls.made == []
         assert operation.step("next", calls("next", 1)) == 1
 
+    @pytest.mark.parametrize("every", [0, -1])
+    def test_of_a_wait_that_would_not_pause(self, attempt: NewAttempt, calls: Calls, every: int) -> None:
+        with pytest.raises(StepError, match=f"'delivery' cannot look every {every} s"):
+            attempt().wait("delivery", calls("look"), every=every, at_most=60)
+
+        assert calls.made == []
+
     @pytest.mark.parametrize("name", ["", "x" * 101, "undo dns"])
     def test_of_a_name_that_is_not_allowed(self, attempt: NewAttempt, calls: Calls, name: str) -> None:
         with pytest.raises(StepError):

@@ -197,6 +197,15 @@ class TestDoors:
                 things.send(other("/v1/things/7", "{}", "alice"))
 
 
+def test_a_parameter_that_occurs_twice_is_not_one_with_a_comma(service: Api, dynamodb: DynamoDBClient) -> None:
+    things = Things(APIGatewayHttpResolver, dynamodb)
+    twice = http("/v1/things/7", "{}", "alice")
+    things.send(twice)
+
+    assert things.send(twice).replayed
+    assert things.send({**twice, "rawQueryString": "a=1%2C2"}).status == 422
+
+
 @pytest.mark.parametrize("resolver", [BedrockAgentResolver, VPCLatticeV2Resolver])
 def test_other_resolvers_are_refused_at_start(resolver: Any, dynamodb: DynamoDBClient) -> None:
     with pytest.raises(DeclarationError, match=r"^\w+Resolver is for events .*; there are .*ALBResolver \(ALB\)$"):
