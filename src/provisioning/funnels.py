@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypedDict
+from urllib.parse import quote
 
 import fastjsonschema
 import urllib3
@@ -80,7 +81,7 @@ class Funnels:
             Retry: if MyFunnelAPI cannot do it now.
             Rejected: ``funnel-rejected`` (422) if it never will.
         """
-        self._request("DELETE", f"/v1/funnels/{id_}", gone=True)
+        self._request("DELETE", f"/v1/funnels/{quote(id_, safe='')}", gone=True)
 
     def _request(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: Any = None, *, gone: bool = False

@@ -55,6 +55,13 @@ def test_the_same_key_makes_the_same_funnel(service: MyFunnel, funnels: Funnels)
     assert len(service.funnels) == 2
 
 
+@pytest.mark.parametrize(("id_", "path"), [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("é%", "%C3%A9%25")])
+def test_deletes_the_funnel_alone_whatever_its_id_is(service: MyFunnel, funnels: Funnels, id_: str, path: str) -> None:
+    funnels.delete(id_)
+
+    assert [call.path for call in service.calls] == [f"/v1/funnels/{path}"]
+
+
 def test_deletes_a_funnel_and_succeeds_if_it_is_already_gone(service: MyFunnel, funnels: Funnels) -> None:
     funnel = funnels.create(NAME, DOMAIN, KEY)
 
