@@ -115,16 +115,17 @@ def _ending(record: Record) -> dict[str, Any]:
     response = StoredResponse(description["status"], description["headers"])
     ended = {"response": {"status": response.status, "location": response.header("location") or None}}
     told = "problem+json" in response.header("content-type") and "body" in description  # a large one lies elsewhere
-    problem = _json(StoredResponse.unpack(description, description["body"]).body) if told else None
+    problem = _object(StoredResponse.unpack(description, description["body"]).body) if told else None
     return {**(ended if record.completed else {}), "problem": problem}
 
 
-def _json(body: bytes) -> Any:
-    """What a body says; None if it is not JSON, whatever its type claims."""
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that a body is; None if it is something else, whatever its type claims."""
     try:
-        return json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def _time(milliseconds: int) -> str:

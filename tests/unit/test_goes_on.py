@@ -707,11 +707,13 @@ class TestStatus:
             ("It was terminated.", None),
             ("", None),
             (b"\xff", None),
-            ('"It was terminated."', "It was terminated."),
+            ('"It was terminated."', None),
+            ('{"title":"It was terminated."}', {"title": "It was terminated."}),
+            ("[" * 10_000, None),
             (Random(1).randbytes(5_000).hex(), None),  # in parts, compressed
             (Random(1).randbytes(5_000), None),  # in parts
         ],
-        ids=["no JSON", "nothing", "no text", "text", "large", "large, no text"],
+        ids=["no JSON", "nothing", "no text", "text", "object", "deep", "large", "large, no text"],
     )
     def test_tells_what_there_is_to_tell(self, world: World, body: Any, problem: Any) -> None:
         route = world.route(lambda _: Completion(409, body, content_type="application/problem+json"))
