@@ -99,8 +99,8 @@ def as_rest(event: BaseProxyEvent, rule: str = "") -> APIGatewayProxyEvent:
             "multiValueQueryStringParameters": query,
             "pathParameters": path_parameters(route, event.path),
             "requestContext": {
-                "path": raw.get("rawPath") or event.path,
-                **_identified((raw.get("requestContext") or {}).get("authorizer") or {}),
+                "path": raw.get("rawPath"),
+                **_identified(raw["requestContext"].get("authorizer") or {}),
             },
             "body": raw.get("body"),
             "isBase64Encoded": raw.get("isBase64Encoded", False),

@@ -1,22 +1,26 @@
 """Routes with choices and responses of their own, behind the decorator."""
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
-from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import BadRequestError
 from aws_lambda_powertools.shared.cookies import Cookie
 
 from idempotency.body import Body
 from idempotency.errors import Problem, Rejected, Retry
+from idempotency.idempotent import DeclarationError, Idempotent
 from idempotency.operation import Operation
-from idempotency.policy import Settings
+from idempotency.policy import Policy, Settings
 from idempotency.response import Completion
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY
+from tests.telemetry import RecordedTelemetry
 from tests.unit.route import Route, Run
 from tests.unit.service import scan
 from tools.local.client import Answer
@@ -53,6 +57,70 @@ def route(dynamodb: "DynamoDBClient", clock: SetClock) -> NewRoute:
 def without_replay_mark(answer: Answer) -> Answer:
     headers = {name: values for name, values in answer.headers.items() if name != "idempotent-replayed"}
     return Answer(answer.status, answer.body, headers)
+
+
+def taking(takes: dict[str, Any]) -> Any:
+    """A function with such parameters."""
+
+    def business(*_: Any) -> Any:
+        raise AssertionError
+
+    one = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, one, annotation=each) for name, each in takes.items()]
+    business.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # inspect looks for it
+    return business
+
+
+class TestDeclaration:
+    """What is declared wrongly is refused at import."""
+
+    @pytest.fixture
+    def idempotent(self) -> Idempotent:
+        """An application's decorator."""
+        return Idempotent(APIGatewayRestResolver(), RecordedTelemetry(), Mock())
+
+    @pytest.mark.parametrize(
+        "takes",
+        [
+            {},
+            {"body": bytes},
+            {"body": bytes, "operation": str},
+            {"operation": Operation, "body": bytes},
+            {"body": bytes, "id_": str, "operation": Operation},
+        ],
+        ids=lambda takes: ", ".join(takes) or "nothing",
+    )
+    def test_is_of_a_body_and_an_operation(self, idempotent: Idempotent, takes: dict[str, Any]) -> None:
+        with pytest.raises(
+            DeclarationError, match=r"business must take a body and an operation first: \(body: …, oper"
+        ):
+            idempotent(Policy())(taking(takes))
+
+    @pytest.mark.parametrize("body", [str, dict[str, Any], int, Operation, inspect.Parameter.empty])
+    def test_is_of_a_body_that_can_be_read(self, idempotent: Idempotent, body: Any) -> None:
+        with pytest.raises(
+            DeclarationError, match=r"^the body of .*business must be a subclass of Body, or bytes, not "
+        ):
+            idempotent(Policy())(taking({"body": body, "operation": Operation}))
+
+    def test_names_only_what_the_path_fills_in(self, idempotent: Idempotent) -> None:
+        route = idempotent(Policy())(taking({"body": bytes, "operation": Operation, "id_": "OnlyForTypeCheckers"}))
+
+        assert (route.__name__, [*inspect.signature(route).parameters]) == ("business", ["id_"])
+
+    def test_that_lacks_the_decorator_is_found_at_the_start(self, idempotent: Idempotent) -> None:
+        idempotent._app.post("/v1/things")(taking({"body": bytes, "operation": Operation}))
+
+        with pytest.raises(
+            DeclarationError, match=r"^business takes an operation: write @idempotent\(…\) directly above"
+        ):
+            idempotent.start()
+
+    def test_that_takes_no_operation_needs_no_decorator(self, idempotent: Idempotent) -> None:
+        idempotent._app.get("/v1/things")(lambda: None)
+        idempotent._app.get("/v1/things/<id_>")(lambda id_: id_)
+
+        idempotent.start()
 
 
 class TestReplayOf:

@@ -212,6 +212,19 @@ def test_other_resolvers_are_refused_at_start(resolver: Any, dynamodb: DynamoDBC
         Things(resolver, dynamodb)
 
 
+@pytest.mark.parametrize("broken", [{}, {"requestContext": None}, {"requestContext": "dev"}, {"requestContext": {}}])
+def test_an_event_of_no_kind_is_refused(dynamodb: DynamoDBClient, broken: dict[str, Any]) -> None:
+    with pytest.raises(DeclarationError, match=r"^\w+ got an event that is none of a HTTP API"):
+        Things(APIGatewayHttpResolver, dynamodb).send(broken)
+
+
+def test_the_base_path_is_what_precedes_the_route(service: Api, dynamodb: DynamoDBClient) -> None:
+    below_a_stage = Things(APIGatewayHttpResolver, dynamodb).send(http("/v1/things/7", "{}", "alice"))
+    behind_an_alb = Things(ALBResolver, dynamodb).send(alb("/v1/things/7", "{}", "alice"))
+
+    assert [each.headers["Location"] for each in (below_a_stage, behind_an_alb)] == [["/dev"], [""]]
+
+
 def test_every_door_is_on_the_page() -> None:
     assert {resolver.__name__ for resolver, _, _ in DOORS.values()} == set(re.findall(r"`(\w+Resolver)` \|", PAGE))
 
