@@ -181,7 +181,7 @@ class TestMessage:
 
         assert route.idempotent.resume(id_, _context()) is None
 
-        assert world.record == before
+        assert (world.record, route.telemetry.errors) == (before, [])
 
     def test_that_comes_twice_is_carried_out_once(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
