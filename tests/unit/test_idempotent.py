@@ -116,6 +116,11 @@ class TestDeclaration:
         ):
             idempotent.start()
 
+    def test_of_bytes_has_nothing_to_make_before_a_snapshot(self, idempotent: Idempotent) -> None:
+        idempotent(Policy())(taking({"body": bytes, "operation": Operation}))
+
+        idempotent.prime()
+
     def test_that_takes_no_operation_needs_no_decorator(self, idempotent: Idempotent) -> None:
         idempotent._app.get("/v1/things")(lambda: None)
         idempotent._app.get("/v1/things/<id_>")(lambda id_: id_)
