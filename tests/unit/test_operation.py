@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -267,7 +268,20 @@ class TestMistake:
 
         assert calls.made == []
 
-    @pytest.mark.parametrize("name", ["", "x" * 101, "undo dns"])
+    def test_of_a_wait_is_not_that_it_looks_every_second(self, attempt: NewAttempt, calls: Calls) -> None:
+        assert attempt().wait("delivery", calls("look", "came"), every=1, at_most=60) == "came"
+
+    @pytest.mark.parametrize(
+        "given", [{"call": 5}, {"call": None, "undo": 5}, {"call": len, "undo": "undone"}], ids=str
+    )
+    def test_of_a_value_in_the_place_of_a_function(self, attempt: NewAttempt, given: dict[str, Any]) -> None:
+        what, value = next((what, each) for what, each in given.items() if each is not None and not callable(each))
+        message = f"the {what} of step 's' is a value ({type(value).__name__}): write lambda …: before it"
+
+        with pytest.raises(StepError, match=rf"^{re.escape(message)}$"):
+            attempt().step("s", **given)
+
+    @pytest.mark.parametrize("name", ["", "x" * 101, "undo dns", "two\nlines", "\x1b[31m"])
     def test_of_a_name_that_is_not_allowed(self, attempt: NewAttempt, calls: Calls, name: str) -> None:
         with pytest.raises(StepError):
             attempt().step(name, calls("s"))
@@ -434,6 +448,34 @@ class TestRefusal:
             operation.step("fallback", calls("fallback"))
 
         assert (calls.made, operation.known.begun) == ([], [])
+
+
+class TestDoubts:
+    """Of a failure after an attempt that was cut off, nobody knows where."""
+
+    @pytest.fixture
+    def again(self, attempt: NewAttempt, kept: Checkpoints) -> Attempt:
+        kept.record = replace(kept.record, attempt=2)
+        return attempt()
+
+    def test_are_there_if_it_is_refused_between_steps(self, again: Attempt) -> None:
+        refused = Verdict(End.FAIL, REJECTED, cause=Rejected("no", "No.", status=422))
+
+        assert again.doubts(refused) == [
+            "an earlier attempt was cut off, perhaps in a step that this one did not reach"
+        ]
+
+    def test_are_not_there_if_a_row_of_its_completion_is_taken(self, again: Attempt) -> None:
+        taken = Verdict(End.FAIL, REJECTED, cause=RowTaken(Row("rows", {"id": "name"})))
+
+        assert again.doubts(taken) == []
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_who_holds_no_connection_is_not_answered_late(held: bool) -> None:
+    policy = Policy(recoverable=True, respond_async="late")
+
+    assert Invocation(REQUEST, policy, 0, Mock(), Mock(), held=held).responds_late is held
 
 
 class TestUndoing:
