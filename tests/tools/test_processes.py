@@ -13,6 +13,7 @@ import pytest
 
 from tools.errors import ToolError
 from tools.local.processes import HOST, free_port, port_number, wait_until_listening
+from tools.setup import ROOT
 
 
 @contextmanager
@@ -23,6 +24,19 @@ def python(code: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+def test_one_that_outlives_its_parent_is_no_cause_for_a_warning() -> None:
+    code = (
+        "import sys; from tools.local.processes import start_detached;"
+        "start_detached([sys.executable, '-c', 'import time; time.sleep(1)'], sys.stderr)"
+    )
+
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert finished.stderr == ""
 
 
 @pytest.mark.parametrize("text", ["99999", "65536", "-1", "http", ""])

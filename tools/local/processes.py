@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -30,6 +31,14 @@ def start_detached(command: list[str], log: IO[bytes], **options: Any) -> subpro
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, start_new_session=True, **options)
     _detached.append(process)
     return process
+
+
+@atexit.register
+def _leave_running() -> None:
+    """Keep Python from warning, at its own end, that processes are running which are meant to outlive it."""
+    for process in _detached:
+        if process.poll() is None:
+            process.returncode = 0
 
 
 def port_number(text: str) -> int:
