@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from idempotency.record import Record
 from idempotency.response import StoredResponse
 from idempotency.store import _decode, _record
 from proof.explorer.dynamodb import Change
@@ -156,8 +155,7 @@ def watch_row(world: World, actor: Actor, change: Change) -> None:
         return
     before, after = change.before, change.after
     written_by = _text(after or before or {}, "operation_id")
-    records = world.database.tables[RECORDS].items.values()
-    record = next((item for item in records if _text(item, "operation_id") == written_by), None)
+    record = _record_of(world, written_by)
     if record is None or _text(record, "owner") not in actor.notes.get("owned", ()):
         world.violate(2, f"{actor.name} changed a business row without owning the key")
     elif actor.notes.get("wrote") != world.database.calls:
@@ -185,18 +183,21 @@ def watch_failure(world: World, failure: Failure) -> None:
         world.facts.append(failure)
 
 
-def watch_doubt(world: World, told: Told, record: Record) -> None:
+def watch_doubt(world: World, told: Told) -> None:
     """Check what an operator is told: 8 (no alarm without a cause).
 
     A step that is named was called, or has a result; after an attempt that was cut off, nobody can know.
     """
     world.facts.append(told)
+    record = _record_of(world, told.operation_id)
+    if record is None or int(_text(record, "attempt")) - 1 > int(_text(record, "releases", 0)):
+        return
     for step in re.findall(r"step '([^']*)'", told.doubt):
         called = any(
             isinstance(fact, (Effect, Failure)) and (fact.operation_id, fact.step) == (told.operation_id, step)
             for fact in world.facts
         )
-        if not called and not record.cut_off and step not in record.steps:
+        if not called and step not in _members(record, "steps"):
             world.violate(8, f"an operator is told of {step!r}, which nobody has called")
 
 
@@ -295,6 +296,12 @@ def is_final(world: World, answer: Answer) -> bool:
 def refuses_the_key(answer: Answer) -> bool:
     """Whether the key belongs to another request."""
     return b"#key-reused" in answer.body
+
+
+def _record_of(world: World, operation_id: str) -> Item | None:
+    """The record of an operation, read behind the back of the code under test."""
+    records = world.database.tables[RECORDS].items.values()
+    return next((item for item in records if _text(item, "operation_id") == operation_id), None)
 
 
 def _text(item: Item, name: str, missing: Any = None) -> Any:

@@ -79,7 +79,7 @@ class Telemetry:
     def doubt(self, doubts: Iterable[str], record: Record) -> None:
         for doubt in doubts:
             self._world.tell(f"· in doubt: {doubt}")
-            invariants.watch_doubt(self._world, Told(record.operation_id, doubt), record)
+            invariants.watch_doubt(self._world, Told(record.operation_id, doubt))
 
     def backlog(self, milliseconds: int) -> None:
         """How long the sweep found something to be due is no matter here."""
