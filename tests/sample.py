@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Any
 from unittest.mock import patch
 
 import api
-from idempotency import Body, Completion, Operation, Rejected, Retry, principal
+from idempotency import Body, Completion, Operation, Rejected, Retry, Settings, principal
+from tests.clocks import SetClock
 from tests.events import KEY
 from tests.unit.service import Api, Things
 from tools.local.client import Answer
 
 PATH = "/v1/samples"
+LONGEST_PAUSE = 900
+"""Seconds between two attempts of recovery at most."""
 NAME = "first"
 SAMPLE = {"name": NAME}
 NOT_NOW = Retry("The service is busy.", retry_after=5)
@@ -129,6 +133,14 @@ class Samples(Things):
     def create(self, body: Any = SAMPLE, *, key: str = KEY, principal: str = "alice", **event: Any) -> Answer:
         """POST a sample."""
         return self.api.post(body, key=key, principal=principal, path=PATH, **event)
+
+    def give_up(self, clock: SetClock, key: str = KEY) -> None:
+        """Create one whose part is never made, until recovery parks it."""
+        self.service.fails("make", times=inf)
+        self.create(key=key)
+        for _ in range(Settings().max_recoveries):
+            clock.advance(LONGEST_PAUSE)
+            assert self.recover()["taken_up"] == 1
 
     @property
     def names(self) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,11 +94,7 @@ class TestRecord:
         assert "response" not in said
 
     def test_of_a_parked_one_says_so(self, samples: Samples, shown: Shown, clock: SetClock) -> None:
-        samples.service.fails("make", times=inf)
-        samples.create(key="k-1")
-        for _ in range(10):
-            clock.advance(900)
-            samples.recover()
+        samples.give_up(clock, "k-1")
 
         assert values(shown("k-1"))["lease_until"] == "parked"
 

@@ -56,11 +56,7 @@ def environment(
 @pytest.fixture
 def stuck(samples: Samples, clock: SetClock) -> list[str]:
     """Ids of a parked operation, and of one that waits."""
-    samples.service.fails("make", times=inf)
-    samples.create()
-    for _ in range(10):
-        clock.advance(900)
-        samples.recover()
+    samples.give_up(clock)
     parked: str = samples.record["id"]
     samples.create({"name": "other"}, key="other", principal="bob")
     return [parked, next(record["id"] for record in samples.api.records if record["id"] != parked)]

@@ -22,6 +22,7 @@ from idempotency.record import PARKED_UNTIL
 from idempotency.telemetry import Telemetry
 from tests.clocks import SetClock
 from tests.crashes import Killed
+from tests.sample import LONGEST_PAUSE
 from tests.unit.route import Route, Run
 from tests.unit.service import scan
 from tools.local.client import Answer
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.thorough
 
 LEASE_SECONDS = 30
-LONGEST_PAUSE = 900
 NO = Rejected("refused", "No.", status=409)
 
 

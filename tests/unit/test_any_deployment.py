@@ -17,7 +17,7 @@ from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import proxy_event
-from tests.sample import Samples
+from tests.sample import LONGEST_PAUSE, Samples
 from tests.unit.route import Route
 from tests.unit.service import scan
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.thorough
 
 LEASE_SECONDS = 30
-LONGEST_PAUSE = 900
 NewRoute = Callable[..., Route]
 
 

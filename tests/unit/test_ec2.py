@@ -23,6 +23,7 @@ from provisioning import ec2
 from provisioning.ec2 import OPERATION_TAG, Ec2Provider
 from provisioning.servers import REGIONS, SIZES, Region, ServerRequest, Size
 from tests.clocks import SetClock
+from tests.record import RECORD
 from tests.unit.service import Api
 
 if TYPE_CHECKING:
@@ -40,16 +41,7 @@ REQUEST = Request(
 @pytest.fixture
 def record() -> Record:
     """The record of an operation that no other test has."""
-    return Record(
-        id="0" * 64,
-        owner="owner",
-        lease_until=0,
-        expires_at=0,
-        claimed_at=0,
-        created_at=0,
-        fingerprint="1:0",
-        operation_id=str(uuid4()),
-    )
+    return replace(RECORD, operation_id=str(uuid4()))
 
 
 @pytest.fixture

@@ -17,14 +17,13 @@ from idempotency.store import Due
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY
-from tests.sample import NAME, NEVER, SAMPLE, Samples
+from tests.sample import LONGEST_PAUSE, NAME, NEVER, SAMPLE, Samples
 from tests.unit.service import JSON, restart
 from tools.local import template
 
 TOKEN = "kq1vV0Z1Y2hlcmNoZXotbGEtZmVtbWUtY2hlcmNoZXo"
 NOTHING = {"taken_up": 0, "completed": 0}
 MAX_RECOVERIES = 10
-LONGEST_PAUSE = 900
 LEASE_SECONDS = 31
 
 Abandon = Callable[..., None]
@@ -193,19 +192,10 @@ class TestPause:
 
 @pytest.mark.thorough
 class TestParked:
-    @staticmethod
-    def park(samples: Samples, clock: SetClock) -> None:
-        """Create a sample that recovery gives up on."""
-        fails_from_now_on(samples)
-        samples.create()
-        for _ in range(MAX_RECOVERIES):
-            clock.advance(LONGEST_PAUSE)
-            assert samples.recover()["taken_up"] == 1
-
     def test_is_an_operation_that_failed_too_often_and_says_so(
         self, samples: Samples, clock: SetClock, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        self.park(samples, clock)
+        samples.give_up(clock)
 
         blobs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [blob["Parked"] for blob in blobs if "Parked" in blob] == [[1.0]]
@@ -216,13 +206,13 @@ class TestParked:
         assert samples.recover() == NOTHING
 
     def test_is_run_by_its_clients_retry(self, samples: Samples, clock: SetClock) -> None:
-        self.park(samples, clock)
+        samples.give_up(clock)
         samples.service.behaves()
 
         assert samples.create().status == 201
 
     def test_can_be_made_due_by_an_operator(self, samples: Samples, clock: SetClock) -> None:
-        self.park(samples, clock)
+        samples.give_up(clock)
         samples.service.behaves()
 
         assert api.idempotent.lifecycle.store.unpark(samples.record["id"], clock.now())
@@ -231,7 +221,7 @@ class TestParked:
         assert samples.recover() == {"taken_up": 1, "completed": 1}
 
     def test_then_has_all_its_attempts_again(self, samples: Samples, clock: SetClock) -> None:
-        self.park(samples, clock)
+        samples.give_up(clock)
 
         api.idempotent.lifecycle.store.unpark(samples.record["id"], clock.now())
 
