@@ -63,6 +63,10 @@ def test_whatever_is_logged_is_shown(message: str, expected: list[str]) -> None:
     assert lines(message) == expected
 
 
-def test_what_sam_itself_says_is_shown_as_it_is() -> None:
-    assert list(read("SAM CLI update available\n", WIDTH)) == ["SAM CLI update available"]
+@pytest.mark.parametrize("said", ["SAM CLI update available", "2026", "null", '"done"', "{}", '{"message": "x"}', ""])
+def test_what_sam_itself_says_is_shown_as_it_is(said: str) -> None:
+    assert list(read(f"{said}\n", WIDTH)) == [said]
+
+
+def test_an_event_is_shown_whoever_prints_it() -> None:
     assert list(read('{"timestamp": 1790000002000, "message": "x"}\n', WIDTH)) == ["14:13:22 x"]

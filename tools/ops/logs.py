@@ -49,9 +49,11 @@ def read(line: str, width: int) -> Iterator[str]:
     try:
         event = json.loads(line)
     except ValueError:
-        yield line.rstrip()
-    else:
+        event = None
+    if isinstance(event, dict) and {"message", "timestamp"} <= event.keys():
         yield from shown(event, width)
+    else:
+        yield line.rstrip()
 
 
 def shown(event: Mapping[str, Any], width: int) -> Iterator[str]:

@@ -80,7 +80,7 @@ def _routes() -> list[str]:
 
 
 def _plain(name: str, value: Any) -> str:
-    if name == "lease_until" and value == PARKED_UNTIL:
+    if name == "lease_until" and value >= PARKED_UNTIL:
         return "parked"
     if name in _MILLISECONDS | _SECONDS:
         return datetime.fromtimestamp(value / (1000 if name in _MILLISECONDS else 1), UTC).isoformat(" ", "seconds")
