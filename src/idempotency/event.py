@@ -100,7 +100,7 @@ def as_rest(event: BaseProxyEvent, rule: str = "") -> APIGatewayProxyEvent:
             "pathParameters": path_parameters(route, event.path),
             "requestContext": {
                 "path": raw.get("rawPath"),
-                **_identified(raw["requestContext"].get("authorizer") or {}),
+                **_identified((raw.get("requestContext") or {}).get("authorizer") or {}),
             },
             "body": raw.get("body"),
             "isBase64Encoded": raw.get("isBase64Encoded", False),

@@ -417,9 +417,16 @@ class Lifecycle:
         return record.completed
 
     def _drive(self, record: Record, now: int) -> Record:
-        """Have an operation carried on that nobody runs; one that is parked has all its attempts again."""
-        if record.parked and self.store.unpark(record.id, self._due(now)):
-            record = replace(record, lease_until=self._due(now))
+        """Have an operation carried on that nobody runs; one that is parked has all its attempts again.
+
+        Returns:
+            The record as it now is.
+        """
+        if record.parked:
+            due = self._due(now)
+            if not self.store.unpark(record.id, due):
+                return self.store.get(record.id) or record  # somebody runs it by now
+            record = replace(record, lease_until=due)
         if record.claimable(now) and not record.pausing(now):
             self._send(record)
         return record

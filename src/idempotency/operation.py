@@ -336,6 +336,7 @@ class Operation:
             raise self._refusal(name)
         if self._record.failure is not None:
             raise Undoing(name)
+        self.ensure_time()
         self._open(name, step)
         try:
             self._checkpointed(name, call, inserted=step.rows)
@@ -359,7 +360,7 @@ class Operation:
             step.open = True
         try:
             self._keep_outcomes()
-            self.ensure_time()  # after what may take long
+            self.ensure_time()  # again: that may have taken long
         except Exception:
             step.open = False  # nobody has called it
             raise

@@ -123,6 +123,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
     """The JSON object that a body is; None if it is something else, whatever its type claims."""
     try:
         value = json.loads(body)
+        json.dumps(value, allow_nan=False)  # 1e400 is read as infinity, which is no JSON any more
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

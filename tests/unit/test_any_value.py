@@ -24,6 +24,7 @@ from idempotency.response import StoredResponse, Verdict
 from idempotency.store import Store
 from tests.clocks import SetClock
 from tests.events import Context, proxy_event
+from tests.record import RECORD
 from tests.unit.route import Route
 from tests.unit.service import SERVER, Api
 
@@ -221,23 +222,14 @@ class TestStatus:
         st.builds(lambda seed, size: Random(seed).randbytes(size), st.integers(0, 9), st.sampled_from(SIZES))
         | st.builds(lambda seed, size: Random(seed).randbytes(size).hex(), st.integers(0, 9), st.sampled_from(SIZES))
         | st.builds(json.dumps, st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))
+        | st.builds(json.dumps, st.dictionaries(st.text(), st.floats()))
         | st.text(),
     )
     def test_is_shown_whatever_the_answer_is(self, status: int, content_type: str, body: str | bytes) -> None:
         client = Mock(batch_write_item=Mock(return_value={}))
-        record = Record(
-            id="id",
-            owner="owner",
-            lease_until=0,
-            expires_at=0,
-            claimed_at=0,
-            created_at=0,
-            fingerprint="1:0",
-            operation_id="0d2a3cf5-5b6b-4e2c-9d52-3a3fd2d36a8d",
-        )
-
         answer = Verdict.of(Response(status, content_type, body), Policy()).response
-        shown = json.loads(progress.status(Store(client, "T").complete(record, answer, expires_at_seconds=1), 0).body)
+        completed = Store(client, "T").complete(RECORD, answer, expires_at_seconds=1)
+        shown = json.loads(progress.status(completed, 0).body, parse_constant=pytest.fail)
 
         assert shown["state"] == ("succeeded" if answer.status < 400 else "failed")
         assert shown["response"]["status"] == answer.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -560,6 +561,32 @@ class TestAccept:
         assert (accepted.json["state"], accepted.headers["retry-after"]) == ("due", ["1"])
         assert route.work() == [Outcome.EXECUTED]
 
+    def test_of_what_was_parked_until_just_now_is_told_that_it_runs(
+        self, world: World, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a parked operation that another client sets going, and a worker takes up, in between
+        def run(operation: Operation) -> Completion:
+            if operation.attempt > 1:
+                raise Killed
+            raise Retry("later")
+
+        route = world.route(run)
+        route.post()
+        store, unpark = route.lifecycle.store, route.lifecycle.store.unpark
+        unpark(world.record.id, PARKED_UNTIL)
+
+        def late(id_: str, now: int) -> bool:
+            unpark(id_, now)
+            with suppress(Killed):
+                route.idempotent.resume(id_, _context())
+            return unpark(id_, now)
+
+        monkeypatch.setattr(store, "unpark", late)
+
+        accepted = route.post(headers=ASYNC)
+
+        assert (accepted.status, accepted.json["state"], accepted.headers["retry-after"]) == (202, "running", ["1"])
+
     def test_replaces_what_has_expired(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
         route = world.route(ttl=60)
@@ -710,10 +737,23 @@ class TestStatus:
             ('"It was terminated."', None),
             ('{"title":"It was terminated."}', {"title": "It was terminated."}),
             ("[" * 10_000, None),
+            ('{"balance":NaN}', None),
+            ('{"balance":1e400}', None),
             (Random(1).randbytes(5_000).hex(), None),  # in parts, compressed
             (Random(1).randbytes(5_000), None),  # in parts
         ],
-        ids=["no JSON", "nothing", "no text", "text", "object", "deep", "large", "large, no text"],
+        ids=[
+            "no JSON",
+            "nothing",
+            "no text",
+            "text",
+            "object",
+            "deep",
+            "NaN",
+            "beyond a double",
+            "large",
+            "large, no text",
+        ],
     )
     def test_tells_what_there_is_to_tell(self, world: World, body: Any, problem: Any) -> None:
         route = world.route(lambda _: Completion(409, body, content_type="application/problem+json"))

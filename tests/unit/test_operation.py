@@ -25,18 +25,9 @@ from idempotency.request import Request
 from idempotency.response import End, Row, StoredResponse, Verdict
 from idempotency.store import Store
 from tests.clocks import SetClock
+from tests.record import RECORD
 
 REQUEST = Request("alice", "POST", "/v1/things", "/v1/things", "/dev", {}, "application/json", b"")
-RECORD = Record(
-    id="0" * 64,
-    owner="owner",
-    lease_until=0,
-    expires_at=0,
-    claimed_at=0,
-    created_at=0,
-    fingerprint="1:0",
-    operation_id="0d2a3cf5-5b6b-4e2c-9d52-3a3fd2d36a8d",
-)
 REJECTED = StoredResponse(422, {"Content-Type": ["application/problem+json"]}, b'{"title":"Rejected"}')
 FAILED = Verdict(End.FAIL, REJECTED)
 SUCCEEDED = Verdict(End.COMPLETE, StoredResponse(201))
@@ -448,6 +439,21 @@ class TestRefusal:
             operation.step("fallback", calls("fallback"))
 
         assert (calls.made, operation.known.begun) == ([], [])
+
+    def test_is_not_kept_by_itself_if_there_is_no_time_for_the_next_step(
+        self, attempt: NewAttempt, kept: Checkpoints, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # It goes with the release, the one write for which there is time.
+        operation, keep = attempt(), Mock()
+        self.refuse(operation)
+        monkeypatch.setattr(kept, "keep_outcomes", keep)
+        clock.advance(SECONDS - Settings().time_for_a_step + 1)
+
+        with pytest.raises(Retry, match="Too little time"):
+            operation.step("fallback", lambda _: None)
+
+        keep.assert_not_called()
+        assert operation.known.refused.keys() == {"primary"}
 
 
 class TestDoubts:

@@ -242,6 +242,15 @@ def test_a_lambda_authorizer_and_an_identity_pool_identify_clients_of_an_http_ap
     assert [principal(event) for event in events] == ["id:7", "identity:eu:1", ""]
 
 
+@pytest.mark.parametrize("context", [{}, {"requestContext": None}, {"requestContext": {"authorizer": None}}])
+def test_an_event_that_was_made_by_hand_is_nobodys(context: dict[str, Any]) -> None:
+    made = {**alb("/v1/things/7", "{}", ""), **context}
+    if not context:
+        del made["requestContext"]
+
+    assert principal(ALBResolver()._to_proxy_event(made)) == ""
+
+
 @pytest.fixture
 def table(dynamodb: DynamoDBClient) -> Any:
     """The table of the page, empty."""
