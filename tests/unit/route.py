@@ -14,6 +14,7 @@ from idempotency.store import Store
 from tests.events import KEY, Context, Headers, proxy_event
 from tests.messages import Messages
 from tests.telemetry import RecordedTelemetry
+from tests.unit.service import shards_in_use
 from tools.local.client import Answer
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Route:
         app: APIGatewayRestResolver | None = None,
         **policy: Any,
     ) -> None:
+        self._dynamodb = dynamodb
         self.telemetry = RecordedTelemetry()
         self.runs = 0
         self.body: Any = None
@@ -104,8 +106,13 @@ class Route:
 
     def recover(self) -> list[Outcome | None]:
         """Find what is due, and carry it on; how each attempt ended that there was."""
-        self.lifecycle.sweep(self.lifecycle.clock.now() + 28_000)
+        self.sweep()
         return [outcome for outcome in self.work() if outcome is not None]
+
+    def sweep(self) -> None:
+        """Find what is due, and send it to the queue."""
+        with shards_in_use(self._dynamodb):
+            self.lifecycle.sweep(self.lifecycle.clock.now() + 28_000)
 
     def work(self, seconds: float = 28) -> list[Outcome | None]:
         """Carry on what the queue delivers by now; how each attempt ended."""

@@ -300,7 +300,7 @@ class TestOutOfTime:
         return [route.idempotent.resume(id_, context) for id_ in route.messages.receive()]
 
     def recover(self, route: Route, clock: SetClock, seconds: float = 28) -> list[Any]:
-        route.lifecycle.sweep(clock.now() + 28_000)
+        route.sweep()
         return self.work(route, clock, seconds)
 
 
