@@ -80,8 +80,9 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
                 kept = [value for value in values if value is not dropped]
                 yield node, _joined(node, kept)
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
-            if ast.unparse(test) != "TYPE_CHECKING":
-                yield from ((test, "True"), (test, "False"))
+            text = ast.unparse(test)
+            if text != "TYPE_CHECKING":
+                yield from ((test, value) for value in ("True", "False") if value != text)
         case ast.comprehension(ifs=tests):
             yield from ((test, "True") for test in tests)
         case ast.Compare(ops=[operator]) if type(operator) in _BOUNDARIES:

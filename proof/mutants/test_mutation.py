@@ -32,6 +32,7 @@ class TestMutants:
             ("if é: pass", {"if True: pass", "if False: pass"}),
             ("a = 'é' if b else c", {"a = 'é' if True else c", "a = 'é' if False else c"}),
             ("a = [b for b in c if d]", {"a = [b for b in c if True]"}),
+            ("while True: pass", {"while False: pass"}),
             ("a = b + c", set()),
         ],
     )
