@@ -221,6 +221,19 @@ class TestStoredRequest:
 
         assert version(recoverable=True).recover() == [Outcome.EXECUTED]
 
+    def test_without_a_route_is_left_alone_until_it_is_due(
+        self, version: NewRoute, clock: SetClock, dynamodb: DynamoDBClient
+    ) -> None:
+        with pytest.raises(Killed):
+            version(killed, recoverable=True).post(**SENT)
+        [before] = scan(dynamodb, "IdempotencyTable")
+        later = version(rule="/v1/others", recoverable=True)
+        later.messages.waiting.append((clock.now(), before["id"]))
+
+        assert later.work() == [None]
+
+        assert scan(dynamodb, "IdempotencyTable") == [before]
+
     def test_that_cannot_be_read_stops_no_other_and_says_why(
         self, samples: Samples, dynamodb: DynamoDBClient, clock: SetClock, logs: StringIO
     ) -> None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from idempotency import Completion, Operation, Outcome, Rejected, Retry, Settings
+from idempotency import Completion, Lifecycle, Operation, Outcome, Rejected, Retry, Settings
 from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY, Context, proxy_event
+from tests.telemetry import RecordedTelemetry
 from tests.unit.route import Route
 from tools.local.client import Answer
 
@@ -861,6 +862,12 @@ class TestSweep:
 
         assert route.lifecycle.sweep(clock.now() + 28_000) == 25
         assert len({id_ for _, id_ in route.messages.waiting}) == 25
+
+    def test_sends_nothing_where_there_is_no_queue(self, world: World, clock: SetClock) -> None:
+        store = self.abandon(world, 1).lifecycle.store
+        clock.advance(31)
+
+        assert Lifecycle(store, RecordedTelemetry(), Settings(), clock).sweep(clock.now() + 28_000) == 0
 
     def test_tells_how_long_the_oldest_has_been_due(self, world: World, clock: SetClock) -> None:
         route = self.abandon(world, 1)

@@ -487,6 +487,13 @@ class TestCache:
         assert without_replay_mark(things.post()) == first
         assert things.telemetry.outcomes[-1] is Outcome.REPLAYED_FROM_CACHE
 
+    def test_replays_without_reading_the_body(self, route: NewRoute, monkeypatch: pytest.MonkeyPatch) -> None:
+        things = route(body=Thing, settings=Settings(cache_bytes=100_000))
+        things.post(body={"name": "a"})
+        monkeypatch.setattr(Thing, "read", Mock(side_effect=AssertionError))
+
+        assert things.post(body={"name": "a"}).replayed
+
     def test_learns_from_a_replay_too(self, route: NewRoute, monkeypatch: pytest.MonkeyPatch) -> None:
         route().post()
         elsewhere = route(settings=Settings(cache_bytes=100_000))
