@@ -212,7 +212,7 @@ class Lifecycle:
         return self._replay(record)
 
     def look_up(self, request: Request, key: str) -> Reply | None:
-        """Answer a request that may not run, if its key has been used for it: 1 read, or nothing from the cache.
+        """Answer a request that may not run, if its key has been used for it: 1 read.
 
         Returns:
             The stored response; None if this key is not in use for this request.
@@ -221,8 +221,7 @@ class Lifecycle:
             Problem: ``in-progress`` (409) or ``unavailable`` (503) if the operation has not finished.
         """
         now = self.clock.now()
-        id_ = _id_of(request, key)
-        record = self._cached(id_) or self.store.get(id_)
+        record = self.store.get(_id_of(request, key))
         if record is None or record.expired(now) or record.fingerprint != request.fingerprint:
             return None
         if record.completed:
@@ -572,9 +571,7 @@ class Lifecycle:
         return record
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
-        if not self.settings.cache_bytes:
-            return
-        with suppress(ValueError):  # larger than the whole cache
+        with suppress(ValueError):  # larger than the whole cache, as all are if it is off
             # Whatever else a record of an earlier version still holds is not paid for by its size.
             self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)
 

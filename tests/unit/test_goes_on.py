@@ -484,6 +484,20 @@ class TestAccept:
         assert (again.status, again.replayed, again.body) == (201, True, plain.body)
         assert "preference-applied" not in again.headers
 
+    def test_remembers_what_has_ended(self, world: World, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.came = "i-1"
+        route = world.route(settings=Settings(), ttl=60)
+        route.post(headers=ASYNC)
+        route.work()
+
+        with monkeypatch.context() as without:
+            without.setattr(route.lifecycle, "store", None)
+            assert route.post(headers=ASYNC).replayed
+            assert route.post(headers=ASYNC, body={"another": 1}).problem == "key-reused"
+
+        clock.advance(61)
+        assert route.post(headers=ASYNC).status == 202
+
     def test_waits_first_if_it_is_asked_to(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
         route = world.route()

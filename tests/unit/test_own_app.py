@@ -109,6 +109,12 @@ DOORS: dict[str, tuple[type[ApiGatewayResolver], Event, str]] = {
 each_door = pytest.mark.parametrize(("resolver", "event", "who"), DOORS.values(), ids=DOORS)
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page asks for, and nothing that only the template sets."""
+    monkeypatch.delenv("RECOVERY_QUEUE_URL")
+
+
 class Things:
     """``POST /v1/things/{id}`` in an application of its own."""
 
