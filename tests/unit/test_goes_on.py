@@ -674,6 +674,22 @@ class TestAccept:
 
         assert (answer.status, answer.json["state"], answer.headers["retry-after"]) == (202, "waiting", ["1"])
 
+    def test_late_is_no_answer_once_the_operation_is_given_up(self, world: World, clock: SetClock) -> None:
+        def run(operation: Operation) -> Completion:
+            clock.advance(25)
+            operation.step("late", lambda _: None)
+            raise AssertionError
+
+        route = world.route(run, respond_async="late")
+        answers = [route.post()]
+        for _ in range(MAX_RECOVERIES):
+            clock.advance(901)
+            route.recover()
+        answers.append(route.post())
+
+        assert [answer.status for answer in answers] == [202, 503]
+        assert world.record.parked
+
     def test_takes_no_notice_of_the_preference_where_recovery_does_not_finish(
         self, dynamodb: DynamoDBClient, clock: SetClock
     ) -> None:

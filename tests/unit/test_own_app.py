@@ -23,7 +23,7 @@ from aws_lambda_powertools.event_handler import (
 )
 from aws_lambda_powertools.event_handler.api_gateway import ApiGatewayResolver
 
-from idempotency import DeclarationError, Idempotent, Lifecycle, Operation, Policy, principal
+from idempotency import DeclarationError, Idempotent, Lifecycle, Operation, Policy, Retry, principal
 from idempotency.response import Completion
 from tests.clocks import SetClock
 from tests.events import KEY, Context, proxy_event
@@ -125,14 +125,13 @@ class Things:
             self.app, self.telemetry, lambda: Lifecycle.from_environment(dynamodb, self.telemetry)
         )
         self.seen: list[tuple[str, bytes, str, str]] = []
-        self.crashes = 0
+        self.failures: list[BaseException] = []
 
         @self.app.post("/v1/things/<id_>")
         @self.idempotent(Policy(recoverable=True, anonymous=True))
         def create(body: bytes, operation: Operation, id_: str) -> Completion:
-            if self.crashes:
-                self.crashes -= 1
-                raise KeyboardInterrupt
+            if self.failures:
+                raise self.failures.pop()
             self.seen.append((operation.principal, body, id_, principal(self.app.current_event)))
             return Completion(201, {"path": operation.request.path}, headers={"Location": operation.request.base_path})
 
@@ -178,7 +177,7 @@ class TestDoors:
         who: str,
     ) -> None:
         things = Things(resolver, dynamodb)
-        things.crashes = 1
+        things.failures = [KeyboardInterrupt()]
         with pytest.raises(KeyboardInterrupt):
             things.send(event("/v1/things/7", "{}", "alice"))
         clock.advance(31)
@@ -189,6 +188,17 @@ class TestDoors:
         assert worked == {"batchItemFailures": []}
         assert things.seen == [(who, b"{}", "7", who)]
         assert things.send(event("/v1/things/7", "{}", "alice")).replayed
+
+    def test_need_no_queue(
+        self, service: Api, dynamodb: DynamoDBClient, resolver: type[ApiGatewayResolver], event: Event, who: str
+    ) -> None:
+        things = Things(resolver, dynamodb)
+        things.failures = [Retry("later")]
+
+        answers = [things.send(event("/v1/things/7", "{}", "alice")) for _ in range(2)]
+
+        assert [answer.status for answer in answers] == [503, 201]
+        assert things.telemetry.errors == []
 
     def test_refuse_events_of_another_kind(
         self, dynamodb: DynamoDBClient, resolver: type[ApiGatewayResolver], event: Event, who: str
