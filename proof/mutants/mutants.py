@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Mutant:
     Args:
         path: the module.
         place: the function or the constant that it is in.
-        lines: the lines that it is on.
+        lines: the lines that run it: those that it is on, or those that use its constant.
         before: the original text.
         after: the text that replaces it.
         source: the text of the whole module.
@@ -44,7 +44,7 @@ class Mutant:
 
     path: Path
     place: str
-    lines: range
+    lines: Sequence[int]
     before: str
     after: str
     source: str
@@ -66,7 +66,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
             place = places.get(before.lineno, "")
             yield Mutant(path, place, _lines(before), ast.unparse(before), after, _replaced(source, before, after))
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield from _clauses(path, source, node)
+            yield from _clauses(path, source, tree, node)
 
 
 def _lines(node: ast.expr | ast.stmt) -> range:
@@ -94,17 +94,18 @@ def _joined(node: ast.BoolOp, values: list[ast.expr]) -> str:
     return f"({ast.unparse(ast.BoolOp(node.op, values)) if len(values) > 1 else ast.unparse(values[0])})"
 
 
-def _clauses(path: Path, source: str, node: ast.Assign) -> Iterator[Mutant]:
+def _clauses(path: Path, source: str, tree: ast.Module, node: ast.Assign) -> Iterator[Mutant]:
     """Take each clause of a condition expression as always or never true."""
     text = ast.get_source_segment(source, node.value) or ""
     if _UPDATE.search(text):
         return
+    name = ast.unparse(node.targets[0])
+    uses = [use.lineno for use in ast.walk(tree) if isinstance(use, ast.Name) and use.id == name]
     for clause in _CLAUSE.finditer(text):
         # The names stay, whatever is true of the item: DynamoDB refuses values that no expression mentions.
         for word, operator in (("true", "OR"), ("false", "AND")):
             changed = f"{text[: clause.start()]}({clause[0]} {operator} NOT {clause[0]}){text[clause.end() :]}"
-            name = ast.unparse(node.targets[0])
-            yield Mutant(path, name, _lines(node), clause[0], word, source.replace(text, changed, 1))
+            yield Mutant(path, name, uses, clause[0], word, source.replace(text, changed, 1))
 
 
 def _replaced(source: str, node: ast.expr, after: str) -> str:

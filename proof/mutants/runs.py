@@ -1,7 +1,7 @@
 """Runs the tests once per mutant, each time in a process of their own.
 
-Every process is a fork of one that has already imported the packages, but none of the project's code: otherwise, a
-single test would spend most of its time on imports.
+Every process is a fork of one that has already imported the packages, but nothing of `src`: otherwise, a single test
+would spend most of its time on imports.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ _PLUGINS = [
     "xdist.plugin",
 ]
 _forks = get_context("forkserver")
-_forks.set_forkserver_preload(
-    ["moto.core", "moto.backends", "boto3", "aws_lambda_powertools.event_handler", "greenlet", "rich", *_PLUGINS]
-)
+_PACKAGES = ["moto.core", "moto.backends", "boto3", "aws_lambda_powertools.event_handler", "greenlet", "rich"]
+_forks.set_forkserver_preload([*_PACKAGES, *_PLUGINS, "proof.mutants.preload"])
 
 
 class Verdict(Enum):

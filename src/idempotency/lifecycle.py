@@ -481,7 +481,7 @@ class Lifecycle:
                 verdict = self._undo(attempt, verdict)
             elif verdict.end is End.RETRY:
                 return self._let_go(attempt, verdict, invocation)
-            elif not attempt.undisturbed:
+            else:
                 self._telemetry.doubt(attempt.doubts(verdict), attempt.record)
             return self._complete(attempt.record, verdict, invocation.policy)
         except (RowTaken, NotStorable) as error:

@@ -440,11 +440,6 @@ class Attempt(Operation):
         return self._record
 
     @property
-    def undisturbed(self) -> bool:
-        """Whether this is the first attempt, and each step came to an outcome: then nothing can be in doubt."""
-        return self._record.attempt == 1 and not any(step.open for step in self._steps.values())
-
-    @property
     def progressed(self) -> bool:
         """Whether it got further than the attempts before it: a step more is done, or undone."""
         return len(self._results) > len(self._record.steps)

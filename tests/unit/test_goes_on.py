@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from tests.crashes import Killed
 from tests.events import KEY, Context, proxy_event
 from tests.telemetry import RecordedTelemetry
 from tests.unit.route import Route
+from tests.unit.service import empty
 from tools.local.client import Answer
 
 if TYPE_CHECKING:
@@ -101,6 +102,16 @@ def due(route: Route, clock: SetClock) -> list[float]:
     return [(at - clock.now()) / 1000 for at, _ in route.messages.waiting]
 
 
+@contextmanager
+def calls_of(client: DynamoDBClient) -> Iterator[list[str]]:
+    """The calls that a client makes."""
+    calls: list[str] = []
+    note = lambda model, **_: calls.append(model.name)  # noqa: E731
+    client.meta.events.register("before-call.dynamodb.*", note)
+    yield calls
+    client.meta.events.unregister("before-call.dynamodb.*", note)
+
+
 class TestRelease:
     def test_sends_a_message_that_comes_when_the_pause_is_over(self, world: World, clock: SetClock) -> None:
         answers: Iterator[Retry | Completion] = iter([Retry("later", retry_after=2), Completion(201, {})])
@@ -132,6 +143,18 @@ class TestRelease:
         route.messages.waiting.clear()
         clock.advance(pause + 0.001)
         assert route.lifecycle.sweep(clock.now() + 28_000) == 1
+
+    @pytest.mark.parametrize(
+        ("asked", "pause"),
+        [("60", 60), ("999999999", 999_999_999), ("1000000000", 1), ("Fri, 31 Dec 2027 23:59:59 GMT", 1)],
+    )
+    def test_lasts_as_long_as_the_response_asks_for(
+        self, world: World, clock: SetClock, asked: str, pause: int
+    ) -> None:
+        world.route(lambda _: Completion(503, {}, headers={"Retry-After": asked})).post()
+
+        assert world.record.lease_until == clock.now() + pause * 1000
+        assert world.record.last_error == "HTTP 503"
 
     def test_is_not_disturbed_by_a_queue_that_cannot_be_reached(self, world: World, clock: SetClock) -> None:
         def run(operation: Operation) -> Completion:
@@ -447,14 +470,11 @@ class TestAccept:
         assert due(route, clock) == [0]
 
     def test_costs_one_write_and_one_message(self, world: World, dynamodb: DynamoDBClient) -> None:
-        calls: list[str] = []
-        handler = lambda model, **_: calls.append(model.name)  # noqa: E731
-        dynamodb.meta.events.register("before-call.dynamodb.*", handler)
         route = world.route()
 
-        route.post(headers=ASYNC)
+        with calls_of(dynamodb) as calls:
+            route.post(headers=ASYNC)
 
-        dynamodb.meta.events.unregister("before-call.dynamodb.*", handler)
         assert calls == ["PutItem"]
         assert route.messages.calls == 1
 
@@ -518,6 +538,22 @@ class TestAccept:
         assert answer.status == 202
         assert answer.headers["preference-applied"] == ["respond-async, wait=5"]
         assert sum(clock.sleeps) == 5_000
+
+    def test_reads_while_it_waits(self, world: World, dynamodb: DynamoDBClient) -> None:
+        route = world.route()
+
+        with calls_of(dynamodb) as calls:
+            route.post(headers=[("Prefer", "respond-async, wait=1")])
+
+        assert calls == ["PutItem"] + ["GetItem"] * 5
+
+    def test_begins_anew_if_the_record_is_gone_meanwhile(self, world: World, clock: SetClock) -> None:
+        route = world.route()
+        clock.while_asleep = lambda: empty("IdempotencyTable")
+
+        answer = route.post(headers=[("Prefer", "respond-async, wait=1")])
+
+        assert (answer.status, answer.json["state"]) == (202, "accepted")
 
     def test_of_what_runs_is_202_again(self, world: World) -> None:
         def run(_: Operation) -> Completion:
