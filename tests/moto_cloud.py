@@ -43,7 +43,8 @@ _OF_THE_SESSION = frozenset(
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[None]:
     """An AWS account simulated by moto, with the tables of the stack; functions do only what their roles allow."""
-    with mock_aws(), roles.enforced():
+    # DynamoDB Local has tables for each access key: those that the session began with stay.
+    with mock_aws(config={"core": {"mock_credentials": False}}), roles.enforced():
         for table in _TABLES:
             create_table(api.dynamodb, table, table)
         yield

@@ -55,7 +55,6 @@ _UNAVAILABLE = frozenset(
 
 # What DynamoDB's numbers hold (Naming rules and data types, "Number").
 _DIGITS = 38
-_INTEGERS = 10**_DIGITS
 _SMALLEST = Decimal("1E-130")
 _LARGEST = Decimal("1E+126")
 _WRONG_KEY = re.compile("does not match the schema|[Mm]issing the key|mismatch for key")
@@ -68,8 +67,8 @@ _CLAIM = """
         claimed_at = :claimed_at
 """
 _CLAIM_RECOVERABLE = ", recovery_shard = :shard, principal = :principal, #request = if_not_exists(#request, :request)"
-# An owner that is late lengthens the lease with each checkpoint; whoever released or took it over changed the others.
-_AS_SEEN = "#status = :seen_status AND #owner = :seen_owner AND lease_until = :seen_lease_until"
+# An owner that is late lengthens the lease with each checkpoint, or completes; whoever took it over has a later lease.
+_AS_SEEN = "#status = :seen_status AND lease_until = :seen_lease_until"
 _DUE = "#status <> :completed AND expires_at > :now_seconds AND lease_until < :now"
 # Whoever replaced or completed it meanwhile has set another time.
 _NOT_REPLACED_SINCE = "attribute_not_exists(id) OR expires_at = :expires_at"
@@ -102,10 +101,10 @@ class Due(NamedTuple):
 class _Table:
     """One table with ``id`` as its partition key; errors told apart."""
 
-    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock | None = None) -> None:
+    def __init__(self, client: "DynamoDBClient", table: str, clock: Clock = Clock()) -> None:  # noqa: B008 - stateless
         self.table = table
         self._client = client
-        self._clock = clock or Clock()
+        self._clock = clock
 
     def _get(self, id_: str) -> Item | None:
         reply = self._call(self._client.get_item, TableName=self.table, Key=_encode({"id": id_}), ConsistentRead=True)
@@ -158,7 +157,7 @@ class Store(_Table):
             acknowledgement lost on the way looks like a record that has the claimant's own token already: claimed.
         """
         found = self.enter(candidate, now)
-        if candidate.owner == found.owner or candidate.fingerprint != found.fingerprint or not found.claimable(now):
+        if candidate.fingerprint != found.fingerprint or not found.claimable(now):
             return found
         return self._take_over(found, candidate)
 
@@ -174,7 +173,7 @@ class Store(_Table):
             found = _record(failed.item)
         else:
             return candidate
-        if found.owner == candidate.owner or not found.expired(now):
+        if not found.expired(now):
             return found
         return self._replace(found, candidate, rows)
 
@@ -407,7 +406,6 @@ class Store(_Table):
                 else {}
             ),
             "seen_status": found.status,
-            "seen_owner": found.owner,
             "seen_lease_until": found.lease_until,
         }
         update = f"{_CLAIM}{_CLAIM_RECOVERABLE if recoverable else ''} ADD attempt :one"
@@ -680,8 +678,6 @@ def _utf8(text: str) -> str:
 
 
 def _number(value: float | Decimal) -> str:
-    if isinstance(value, int) and abs(value) < _INTEGERS:
-        return str(value)
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     significant = len(number.as_tuple().digits)
     if not number.is_finite() or significant > _DIGITS or (number and not _SMALLEST <= abs(number) < _LARGEST):

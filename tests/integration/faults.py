@@ -74,12 +74,16 @@ def answer(worker: Worker, operation: str, status: int, body: str, times: int = 
     _inject(worker, operation, lambda request: _raw_answer(request, status, body.encode()), times)
 
 
-def meanwhile(worker: Worker, operation: str, happens: Callable[[], object]) -> None:
-    """Make something happen just before a request is sent."""
+def meanwhile(worker: Worker, operation: str, happens: Callable[[], object], nth: int = 1) -> None:
+    """Make something happen just before the nth request is sent."""
+    left = nth
 
     def hook(**_: object) -> None:
-        worker.client.meta.events.unregister(event, hook)
-        happens()
+        nonlocal left
+        left -= 1
+        if left == 0:
+            worker.client.meta.events.unregister(event, hook)
+            happens()
 
     event = f"before-send.dynamodb.{operation}"
     worker.client.meta.events.register(event, hook)

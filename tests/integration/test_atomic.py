@@ -44,6 +44,11 @@ def raising(error: Exception) -> Run:
     return run
 
 
+def large(operation: Operation) -> Response[Any]:
+    """Answer with what does not fit into the record."""
+    return Completion(200, Random(operation.id).randbytes(600_000).hex(), content_type="text/plain")
+
+
 class TestOneWrite:
     def test_with_rows_is_a_transaction(self, worker: NewWorker, rows: str) -> None:
         one = worker()
@@ -112,9 +117,6 @@ class TestOneWrite:
 
     def test_has_the_parts_of_a_large_body_beside_it(self, worker: NewWorker, rows: str) -> None:
         one, duplicate = worker(), worker()
-
-        def large(operation: Operation) -> Response[Any]:
-            return Completion(200, Random(operation.id).randbytes(600_000).hex(), content_type="text/plain")
 
         reply = one.run(large, policy=ATOMIC)
 
@@ -199,6 +201,16 @@ class TestExpired:
         assert one.record().operation_id != before.operation_id
         assert one.telemetry.outcomes == [Outcome.EXECUTED, Outcome.EXPIRED, Outcome.EXECUTED]
         assert one.calls["TransactWriteItems"] == 3
+
+    def test_record_is_replaced_whatever_the_size_of_the_answer(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        one.run(policy=ATOMIC)
+        clock.advance(Settings().ttl)
+
+        reply = one.run(large, policy=ATOMIC)
+
+        assert same([reply, worker().run(policy=ATOMIC)])
+        assert len(reply.response.body) == 1_200_000
 
     def test_record_is_replaced_by_one_of_two(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
         one, two = worker(), worker()

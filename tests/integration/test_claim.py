@@ -13,7 +13,7 @@ from idempotency.errors import Problem, Retry
 from idempotency.lifecycle import Reply
 from idempotency.operation import Operation
 from idempotency.policy import Settings
-from idempotency.record import Status
+from idempotency.record import Record, Status
 from idempotency.response import StoredResponse
 from idempotency.telemetry import Outcome
 from tests.clocks import SetClock
@@ -21,7 +21,7 @@ from tests.crashes import Killed
 from tests.integration import faults
 from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
-from tests.integration.worker import LEASE_SECONDS, Run, created, killed, same
+from tests.integration.worker import LEASE_SECONDS, Run, Worker, created, killed, same
 
 MANY = 16
 
@@ -149,6 +149,38 @@ class TestTakeOver:
         assert same(replies(results))
         assert first.record().operation_id == released.operation_id
 
+    def test_is_given_up_if_the_late_owner_completes_in_the_middle(self, worker: NewWorker, clock: SetClock) -> None:
+        late, other = worker(), worker()
+        response = StoredResponse(201, body=b"late")
+        record = self.lapsed(late, clock)
+
+        def complete() -> None:
+            late.store.complete(record, response, expires_at_seconds=clock.now() // 1000 + 60)
+
+        faults.meanwhile(other, "UpdateItem", complete)
+        operation = Counted()
+        reply = other.run(operation)
+
+        assert (reply.response, reply.replayed, operation.runs) == (response, True, 0)
+
+    def test_is_given_up_if_the_late_owner_renews_its_lease_in_the_middle(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        late, other = worker(), worker()
+        record = self.lapsed(late, clock)
+
+        faults.meanwhile(other, "UpdateItem", lambda: late.store.checkpoint(record, "step", "1", clock.now() + 10_000))
+
+        assert other.refused().slug == "in-progress"
+
+    @staticmethod
+    def lapsed(worker: Worker, clock: SetClock) -> Record:
+        """The record of a worker that is late."""
+        with suppress(Killed):
+            worker.run(killed)
+        clock.advance(LEASE_SECONDS + 0.001)
+        return worker.record()
+
     def test_by_another_request_is_impossible(self, worker: NewWorker, clock: SetClock) -> None:
         try:
             worker().run(killed)
@@ -210,10 +242,7 @@ class TestExpired:
         second = worker()
         key = {"id": {"S": first.record().id}}
 
-        def delete(**_: object) -> None:
-            first.client.delete_item(TableName=first.table, Key=key)
-
-        second.client.meta.events.register("before-send.dynamodb.PutItem", delete)
+        faults.meanwhile(second, "PutItem", lambda: first.client.delete_item(TableName=first.table, Key=key), nth=2)
 
         # Then it is claimed nevertheless
         assert not second.run().replayed
@@ -232,7 +261,7 @@ class TestExpired:
                 late.store.complete(operation._record, response, expires_at_seconds=clock.now() // 1000 + 60)
 
             clock.advance(Settings().unfinished_ttl)
-            faults.meanwhile(other, "PutItem", complete)
+            faults.meanwhile(other, "PutItem", complete, nth=2)
             replies.append(other.run())
             raise Killed
 

@@ -12,6 +12,7 @@ from idempotency.errors import Problem, Retry
 from idempotency.lifecycle import Reply
 from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record, Status
+from idempotency.response import StoredResponse
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.integration import faults
@@ -124,6 +125,21 @@ class TestResume:
 
         assert record is not None
         assert (record.attempt, record.recoveries) == (2, 1)
+
+    def test_does_not_claim_what_its_late_owner_completes_in_the_middle(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        late, recovery = worker(), worker()
+        id_ = abandon(late)
+        record = late.record()
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        def complete() -> None:
+            late.store.complete(record, StoredResponse(201), expires_at_seconds=clock.now() // 1000 + 60)
+
+        faults.meanwhile(recovery, "UpdateItem", complete)
+
+        assert resume(recovery, id_) is None
 
     def test_does_not_claim_an_expired_record(self, worker: NewWorker, clock: SetClock) -> None:
         id_ = abandon(worker())
