@@ -76,7 +76,7 @@ class Record:
     @property
     def parked(self) -> bool:
         """Whether recovery has given the operation up."""
-        return self.status is Status.RELEASED and self.lease_until >= PARKED_UNTIL
+        return self.lease_until >= PARKED_UNTIL
 
     @property
     def cut_off(self) -> int:

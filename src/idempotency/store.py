@@ -318,7 +318,7 @@ class Store(_Table):
             RowTaken: if a row belongs to another operation; nothing was written.
         """
         description, body = response.pack()
-        if len(body) > _INLINE_LIMIT and (standing := self.get(candidate.id)) and not standing.expired(now):
+        if _beside(body) and (standing := self.get(candidate.id)) and not standing.expired(now):
             return standing
         completed = self._completed(candidate, description, body, expires_at_seconds)
         return self.enter(completed, now, rows)
@@ -370,7 +370,7 @@ class Store(_Table):
 
     def _completed(self, record: Record, description: dict[str, Any], body: bytes, expires_at_seconds: int) -> Record:
         """The record with its final response, see `StoredResponse.pack`; the parts of a large body are written."""
-        if len(body) > _INLINE_LIMIT:
+        if _beside(body):
             description["parts"] = self._write_parts(record, body, expires_at_seconds)
         else:
             description["body"] = body
@@ -599,6 +599,11 @@ def _claim_values(candidate: Record) -> dict[str, Any]:
         "claimed_at": candidate.claimed_at,
         "one": 1,
     }
+
+
+def _beside(body: bytes) -> bool:
+    """Whether a body lies beside the record, in parts."""
+    return len(body) > _INLINE_LIMIT
 
 
 def _part_ids(record: Record, count: int) -> list[str]:

@@ -6,6 +6,7 @@ from itertools import count, product
 from threading import Event
 from typing import Any
 
+import pytest
 from aws_lambda_powertools.event_handler import Response
 
 from idempotency.clock import Clock
@@ -162,6 +163,16 @@ class TestTakeOver:
         reply = other.run(operation)
 
         assert (reply.response, reply.replayed, operation.runs) == (response, True, 0)
+        assert other.calls == {"PutItem": 1, "UpdateItem": 1}
+
+    def test_claims_anew_if_the_record_is_gone_in_the_middle(self, worker: NewWorker, clock: SetClock) -> None:
+        late, other = worker(), worker()
+        key = {"id": {"S": self.lapsed(late, clock).id}}
+
+        faults.meanwhile(other, "UpdateItem", lambda: late.client.delete_item(TableName=late.table, Key=key))
+
+        assert other.run().response.status == 201
+        assert other.record().attempt == 1
 
     def test_is_given_up_if_the_late_owner_renews_its_lease_in_the_middle(
         self, worker: NewWorker, clock: SetClock
@@ -212,6 +223,14 @@ class TestExpired:
         assert (old.attempt, new.attempt) == (1, 2)
         assert new.steps == {}
         assert sum(each.telemetry.outcomes.count(Outcome.EXPIRED) for each in workers) == 1
+
+    def test_record_is_nobodys_answer_when_too_little_time_is_left(self, worker: NewWorker, clock: SetClock) -> None:
+        first = worker()
+        first.run()
+        clock.advance(Settings().ttl)
+
+        with pytest.raises(Retry):
+            first.run(seconds=1)
 
     def test_record_frees_its_key_for_any_request(self, worker: NewWorker, clock: SetClock) -> None:
         first = worker()

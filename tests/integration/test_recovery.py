@@ -12,6 +12,7 @@ from idempotency.errors import Problem, Retry
 from idempotency.lifecycle import Reply
 from idempotency.policy import Policy, Settings
 from idempotency.record import PARKED_UNTIL, Record, Status
+from idempotency.request import Request
 from idempotency.response import StoredResponse
 from tests.clocks import SetClock
 from tests.crashes import Killed
@@ -84,6 +85,34 @@ class TestDue:
         assert set(first) == {id_[0] for id_ in ids}
 
 
+class TestTakeOver:
+    """By a client, under another policy than the attempt before: the route's choices have changed."""
+
+    def test_under_a_recoverable_policy_hands_the_operation_to_recovery(
+        self, worker: NewWorker, clock: SetClock
+    ) -> None:
+        one = worker()
+        abandon(one, policy=Policy())
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        id_ = abandon(one)
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        record = one.record()
+        assert (ids(one), record.attempt, record.principal) == ({id_}, 2, "alice")
+        assert Request.unpack(record.request or b"").route == "/v1/things"
+
+    def test_under_any_other_does_not(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        abandon(one, policy=Policy())
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        abandon(one, policy=Policy())
+        clock.advance(LEASE_SECONDS + 0.001)
+
+        assert (ids(one), one.record().attempt, one.record().request) == (set(), 2, None)
+
+
 class TestResume:
     def test_by_many_recoveries_at_once_succeeds_for_one(self, worker: NewWorker, clock: SetClock) -> None:
         id_ = abandon(worker())
@@ -140,6 +169,14 @@ class TestResume:
         faults.meanwhile(recovery, "UpdateItem", complete)
 
         assert resume(recovery, id_) is None
+
+    def test_finds_nothing_if_the_record_is_gone(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        id_ = abandon(one)
+        clock.advance(LEASE_SECONDS + 0.001)
+        one.client.delete_item(TableName=one.table, Key={"id": {"S": id_}})
+
+        assert resume(one, id_) is None
 
     def test_does_not_claim_an_expired_record(self, worker: NewWorker, clock: SetClock) -> None:
         id_ = abandon(worker())

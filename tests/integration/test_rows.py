@@ -143,6 +143,28 @@ class TestTransactionConflict:
         assert "AccessDenied" in str(one.telemetry.errors[0])
 
 
+class TestRefusal:
+    """DynamoDB refuses the transaction, and no condition is the reason."""
+
+    def test_of_the_row_is_final(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
+        faults.refuse(one, "TransactWriteItems", CANCELED, 1, reasons=("None", "ValidationError"))
+
+        reply = one.run(inserting(rows, "a"))
+
+        assert (reply.response.status, one.record().status) == (500, Status.COMPLETED)
+        assert b"response-not-stored" in reply.response.body
+
+    def test_of_the_call_is_not_blamed_on_the_row(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
+        faults.refuse(one, "TransactWriteItems", "AccessDeniedException", 1)
+
+        reply = one.run(inserting(rows, "a"))
+
+        assert (reply.response.status, one.record().status) == (500, Status.RELEASED)
+        assert b"response-not-stored" not in reply.response.body
+
+
 class TestReservation:
     """A row that is written ahead of the completion, in one transaction with a checkpoint."""
 
