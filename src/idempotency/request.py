@@ -104,7 +104,7 @@ class Request:
         """
         digest = sha256()
         body = self._parsed.canonical if self.is_json else self.body
-        query = rfc8785.dumps(sorted((name, *values) for name, values in self.query.items())) if self.query else b"[]"
+        query = rfc8785.dumps(sorted((name, *values) for name, values in self.query.items()))
         for part in (self.method.encode(), self.path.encode(), query, body):
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)
@@ -193,9 +193,6 @@ def matched_path(event: Mapping[str, Any]) -> str:
     Unlike the event's own path, it has no base path, no slash at the end, and no slash from within a parameter. What
     Powertools does not match in a path is percent-encoded.
     """
-    route: str = event["resource"]
-    if "{" not in route:
-        return route
     parameters = event.get("pathParameters") or {}
 
     def fill(match: re.Match[str]) -> str:
@@ -204,7 +201,7 @@ def matched_path(event: Mapping[str, Any]) -> str:
             lambda found: quote(found[0], safe="", errors="surrogatepass"), str(parameters.get(match[1], ""))
         )
 
-    return _PARAMETER.sub(fill, route)
+    return _PARAMETER.sub(fill, event["resource"])
 
 
 def principal_of(event: APIGatewayProxyEvent) -> str:
@@ -271,7 +268,7 @@ def record_id(principal: str, method: str, route: str, key: str) -> str:
     part to the next; and the raw key is never stored. What the route's parameters are called does not count.
     """
     digest = sha256()
-    pattern = _PARAMETER.sub(r"{\2}", route) if "{" in route else route
+    pattern = _PARAMETER.sub(r"{\2}", route)
     for part in (principal, method, pattern, key):
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(8, "big"))

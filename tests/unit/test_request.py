@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from idempotency import principal
 from idempotency.errors import Problem
-from idempotency.request import Request, StoredEvent
+from idempotency.request import Request, StoredEvent, matched_path, path_parameters
 from tests.events import proxy_event
 
 JSON = ("Content-Type", "application/json")
@@ -54,11 +54,17 @@ class TestCanonicalForm:
     @example({"": [0, -1, 2**53 - 1, True, None, '\x7f\x01/"\\'], "\\u0041": {}})
     @example({"\ufb33": 1, "\U0001f600": 2})
     @example([1e16, 1e-7, 0.1])
+    @example([1e16, 1])
     def test_is_that_of_rfc_8785(self, value: Any) -> None:
         body = json.dumps(value)
 
         assert request(body)._parsed.canonical == rfc8785.dumps(json.loads(body, parse_float=as_one_number))
         assert json.loads(request(body).normal.body) == value
+
+    def test_has_a_double_beyond_the_integers_as_a_double(self) -> None:
+        found = request("[9007199254740991.0, 9007199254740992.0]").json
+
+        assert [(type(each), each) for each in found] == [(int, 2**53 - 1), (float, 2.0**53)]
 
     @pytest.mark.parametrize("number", ["9007199254740992", "-9007199254740993", "NaN", "-Infinity"])
     def test_has_no_number_that_two_parsers_may_read_differently(self, number: str) -> None:
@@ -107,6 +113,38 @@ class TestPath:
         found = Request.from_event(APIGatewayProxyEvent(event))
 
         assert (found.base_path, found.path) == ("", "/v1/things")
+
+    @pytest.mark.parametrize(
+        ("changes", "base_path"),
+        [
+            ({"requestContext": {}, "path": "/prod/v1/things"}, "/prod"),
+            ({"requestContext": None}, ""),
+            ({"requestContext": None, "path": None}, ""),
+        ],
+    )
+    def test_of_an_event_made_by_hand_needs_no_context(self, changes: dict[str, Any], base_path: str) -> None:
+        found = Request.from_event(APIGatewayProxyEvent({**proxy_event("POST", "/v1/things"), **changes}))
+
+        assert (found.base_path, found.path) == (base_path, "/v1/things")
+
+    def test_lacks_what_the_event_does_not_say(self) -> None:
+        assert matched_path({"resource": "/v1/things/{id}", "pathParameters": None}) == "/v1/things/"
+
+    @pytest.mark.parametrize(
+        ("route", "path", "parameters"),
+        [
+            ("/v1/{a}/files/{b+}", "/v1/1/files/2/files/3", {"a": "1", "b": "2/files/3"}),
+            ("/v1/{a}/files", "/v1/1/files", {"a": "1"}),
+            ("/v1/{a}/files", "/v1/1/others", {}),
+        ],
+    )
+    def test_gives_its_parameters_back(self, route: str, path: str, parameters: dict[str, str]) -> None:
+        assert path_parameters(route, path) == parameters
+
+    def test_may_be_sent_with_a_header_without_a_value(self) -> None:
+        event = {**proxy_event("POST", "/v1/things"), "multiValueHeaders": None, "headers": {"Content-Type": None}}
+
+        assert Request.from_event(APIGatewayProxyEvent(event)).content_type == ""
 
 
 class TestFingerprint:
@@ -273,3 +311,14 @@ class TestPack:
 
     def test_reads_what_precedes_the_path(self) -> None:
         assert request(stage="prod").base_path == "/prod"
+
+    def test_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        packed = request().pack()
+
+        monkeypatch.setattr("idempotency.request._PACKED_LIMIT", len(packed))
+        assert request().pack() == packed
+
+        monkeypatch.setattr("idempotency.request._PACKED_LIMIT", len(packed) - 1)
+        with pytest.raises(Problem) as refused:
+            request().pack()
+        assert (refused.value.slug, refused.value.status) == ("body-too-large", 413)
