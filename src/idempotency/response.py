@@ -119,7 +119,7 @@ class StoredResponse:
             raise NotStorable(f"the body is not JSON: {error}") from error
         headers = {
             name: [str(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
-            for name, values in (response.headers or {}).items()
+            for name, values in response.headers.items()
             if name.lower() in keep
         }
         content = body if isinstance(body, bytes) else _encode(body or "")

@@ -213,6 +213,65 @@ class TestRefusedAheadOfAStepThatIsDone:
         assert answer.status == 409
         assert world.doubts == ["an earlier attempt was cut off, perhaps in a step that this one did not reach"]
 
+    @pytest.mark.parametrize("caused", [True, False], ids=["as its cause", "while handling it"])
+    def test_is_none_if_it_is_what_a_refusal_was_turned_into(self, world: World, caused: bool) -> None:
+        other = Rejected("other", "Neither.", status=409)
+
+        def run(operation: Operation) -> Response[Any]:
+            if operation.attempt == 1:
+                raise Killed
+            try:
+                operation.step("page", world.do("page", then=NO))
+            except Rejected as refusal:
+                if not caused:
+                    raise other  # noqa: B904 - that is the case
+                no = refusal
+            raise other from no
+
+        world.route(run)
+        answer = world.attempts(2)
+
+        assert (answer.problem, world.doubts) == ("other", [])
+
+
+class TestUndo:
+    def test_goes_on_where_an_earlier_attempt_left_off(self, world: World) -> None:
+        failures = iter([Retry("not now"), None])
+
+        def undo(_: Any) -> None:
+            world.undone.append("page")
+            if error := next(failures):
+                raise error
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("page", world.do("page"), undo=undo)
+            operation.step("route", world.do("route"), undo=world.undo("route"))
+            raise NO
+
+        world.route(run)
+
+        assert [world.attempts(1).status for _ in range(2)] == [503, 409]
+        assert world.undone == ["route", "page", "page"]
+
+    @pytest.mark.parametrize(
+        ("error", "logged"),
+        [(ValueError("broken"), ["Cannot undo step 'page': ValueError('broken')"]), (Retry("not now"), [])],
+    )
+    def test_that_fails_is_logged_unless_it_asks_for_a_retry(
+        self, world: World, error: Exception, logged: list[str]
+    ) -> None:
+        def undo(_: Any) -> None:
+            raise error
+
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("page", world.do("page"), undo=undo)
+            raise NO
+
+        things = world.route(run)
+
+        assert world.attempts(1).status == 503
+        assert [str(each) for each in things.telemetry.errors] == logged
+
 
 class TestFallback:
     """A step is refused, and another one is done in its place."""

@@ -384,6 +384,14 @@ class TestWait:
         world.came = "i-1"
         assert world.route().post().json == {"found": "i-1"}
 
+    def test_is_over_at_its_last_second(self, world: World, clock: SetClock) -> None:
+        route = world.route()
+        route.post(headers=ASYNC)
+        outcomes = route.work()
+        clock.advance(AT_MOST)
+
+        assert outcomes + route.work() == [Outcome.PENDING, Outcome.PARKED]
+
     def test_that_looks_for_what_will_never_come_undoes_the_steps(self, world: World, clock: SetClock) -> None:
         route = world.route()
         route.post(headers=ASYNC)

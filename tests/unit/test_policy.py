@@ -114,3 +114,22 @@ class TestStores:
 def test_a_policy_is_atomic_or_recoverable() -> None:
     with pytest.raises(SettingsError, match=r"^an atomic operation leaves nothing to recover: .*$"):
         Policy(atomic=True, recoverable=True)
+
+
+@pytest.mark.parametrize(("lease", "lapses"), [(None, 12), (5, 7), (20, 12)])
+def test_a_lease_ends_with_the_attempt_or_sooner(lease: int | None, lapses: int) -> None:
+    assert Settings(clock_skew=2).lease_until(1_000_000, 1_010_000, Policy(lease=lease)) == 1_000_000 + lapses * 1000
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "responds"),
+    [
+        (Policy(recoverable=True), True, True),
+        (Policy(recoverable=True), False, False),
+        (Policy(recoverable=True, respond_async="always"), False, True),
+        (Policy(recoverable=True, anonymous=True), True, False),
+        (Policy(), True, False),
+    ],
+)
+def test_a_route_responds_async_only_if_recovery_finishes_it(policy: Policy, asked: bool, responds: bool) -> None:
+    assert policy.responds_async(asked=asked) is responds

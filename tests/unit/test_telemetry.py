@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 from unittest.mock import Mock
@@ -14,6 +15,7 @@ from idempotency.telemetry import Outcome, Telemetry
 from provisioning import servers
 from tests.clocks import SetClock
 from tests.events import KEY
+from tests.record import RECORD
 from tests.unit.service import JSON, SERVER, Api, restart
 
 TOKEN = "Bearer kq1vV0Z1Y2hlcmNoZXotbGEtZmVtbWUtY2hlcmNoZXo"
@@ -74,6 +76,33 @@ class TestMetrics:
         clock.advance(24 * 3600)
         service.post()
         assert metrics_of(capsys) == {"Expired": 1, "Executed": 1}
+
+
+class TestCutOff:
+    """An attempt that is cut off tells nobody: the next one says so."""
+
+    @pytest.mark.parametrize(
+        ("outcome", "releases", "warnings"),
+        [
+            (Outcome.TAKEN_OVER, 0, 1),
+            (Outcome.TAKEN_OVER, 1, 0),
+            (Outcome.FENCED, 0, 0),
+        ],
+    )
+    def test_is_told_by_whoever_takes_over(self, outcome: Outcome, releases: int, warnings: int) -> None:
+        logger = Mock()
+
+        Telemetry(Mock(), logger).emit(outcome, replace(RECORD, attempt=2, releases=releases))
+
+        assert logger.warning.call_count == warnings
+
+    @pytest.mark.parametrize(("outcome", "lines"), [(Outcome.EXECUTED, 1), (None, 0)])
+    def test_recovery_tells_only_of_what_there_was_to_do(self, outcome: Outcome | None, lines: int) -> None:
+        logger = Mock()
+
+        Telemetry(Mock(), logger).recovered("id", outcome)
+
+        assert logger.info.call_count == lines
 
 
 class TestLogs:
