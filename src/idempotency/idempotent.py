@@ -139,7 +139,7 @@ class Idempotent:
         """
         for route in (*self._app._static_routes, *self._app._dynamic_routes):
             annotated = {each.annotation for each in inspect.signature(route.func).parameters.values()}
-            if route.func not in self.declared and annotated & {Operation, "Operation"}:
+            if annotated & {Operation, "Operation"}:  # the decorator leaves only the path's parameters
                 raise DeclarationError(
                     f"{route.func.__name__} takes an operation: write @idempotent(…) directly above it, and below "
                     f"the resolver's decorator of {route.method} {route.path}"

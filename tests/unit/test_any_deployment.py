@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,61 @@ class TestStoredRequest:
 
         [record] = scan(dynamodb, "IdempotencyTable")
         assert "This version refuses the stored request" in record["last_error"]
+
+    def test_that_is_too_large_by_now_keeps_that_as_the_reason(
+        self, version: NewRoute, clock: SetClock, dynamodb: DynamoDBClient
+    ) -> None:
+        with pytest.raises(Killed):
+            version(killed, recoverable=True).post(**SENT)
+        clock.advance(LONGEST_PAUSE)
+
+        version(max_body=1, recoverable=True).recover()
+
+        [record] = scan(dynamodb, "IdempotencyTable")
+        assert record["last_error"].split(": ")[-1].strip() == "A body has at most 1 bytes here."
+
+    def test_that_failed_keeps_its_answer_even_if_nothing_is_left_to_undo(
+        self, version: NewRoute, clock: SetClock
+    ) -> None:
+        def undo(_: Any) -> None:
+            raise Retry("later")
+
+        def before(operation: Operation) -> Response[Any]:
+            operation.step("page", lambda _: 1, undo=undo)
+            return Completion(409, {"version": 1})
+
+        def after(operation: Operation) -> Response[Any]:
+            operation.step("page", lambda _: 1)
+            return Completion(409, {"version": 2})
+
+        assert version(before).post().status == 503
+        clock.advance(1)
+
+        assert version(after).post().json == {"version": 1}
+
+    def test_that_failed_is_told_of_what_no_attempt_reaches_any_more(self, version: NewRoute, clock: SetClock) -> None:
+        def undo(_: Any) -> None:
+            raise Retry("later")
+
+        def unknown(_: str) -> None:
+            raise TimeoutError
+
+        def before(operation: Operation) -> Response[Any]:
+            with suppress(TimeoutError):
+                operation.step("page", unknown, undo=lambda: None)
+            operation.step("route", lambda _: 1, undo=undo)
+            return Completion(409, {})
+
+        def after(operation: Operation) -> Response[Any]:
+            operation.step("route", lambda _: 1)
+            return Completion(201, {})
+
+        assert version(before).post().status == 503
+        clock.advance(1)
+        later = version(after)
+        later.post()
+
+        assert later.telemetry.doubts == ["step 'page' was begun, and no attempt that failed has reached it since"]
 
     def test_of_nobody_is_carried_on_where_nobody_is_let_in_by_now(self, version: NewRoute, clock: SetClock) -> None:
         with pytest.raises(Killed):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from idempotency.errors import Problem, Rejected
+from idempotency.errors import _REFUSAL_LIMIT, Problem, Rejected
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,13 @@ def test_a_refusal_has_any_other_status_of_a_client_error(status: int) -> None:
 def test_a_refusal_has_a_slug(slug: str) -> None:
     with pytest.raises(ValueError, match=r"is no slug: write it in lower case, with hyphens between words$"):
         Rejected(slug, "x", status=409)
+
+
+@pytest.mark.parametrize(("more", "whole"), [(0, True), (1, False)])
+def test_a_refusal_is_kept_whole_up_to_a_limit(more: int, whole: bool) -> None:
+    without = len(Rejected("no", "No.", status=409, note="").pack())
+
+    refusal = Rejected("no", "No.", status=409, note="x" * (_REFUSAL_LIMIT - without + more))
+
+    kept = Rejected.unpack(refusal.pack())
+    assert (kept.detail, "note" in kept.extensions) == ("No.", whole)

@@ -526,6 +526,17 @@ class TestAccept:
         clock.advance(61)
         assert route.post(headers=ASYNC).status == 202
 
+    def test_makes_a_second_message_cost_one_read(self, world: World, dynamodb: DynamoDBClient) -> None:
+        world.came = "i-1"
+        route = world.route()
+        route.post(headers=ASYNC)
+        route.messages.waiting *= 2
+
+        assert route.idempotent.resume(route.messages.waiting.pop()[1], _context()) is Outcome.EXECUTED
+        with calls_of(dynamodb) as calls:
+            assert route.work() == [None]
+        assert calls == ["GetItem"]
+
     def test_waits_first_if_it_is_asked_to(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
         route = world.route()

@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler.exceptions import BadRequestError
 from aws_lambda_powertools.shared.cookies import Cookie
 
 from idempotency.body import Body
-from idempotency.errors import Problem, Rejected, Retry
+from idempotency.errors import NotStorable, Problem, Rejected, Retry
 from idempotency.idempotent import DeclarationError, Idempotent
 from idempotency.operation import Operation
 from idempotency.policy import Policy, Settings
@@ -96,7 +96,7 @@ class TestDeclaration:
         ):
             idempotent(Policy())(taking(takes))
 
-    @pytest.mark.parametrize("body", [str, dict[str, Any], int, Operation, inspect.Parameter.empty])
+    @pytest.mark.parametrize("body", [str, dict[str, Any], int, int | None, Operation, inspect.Parameter.empty])
     def test_is_of_a_body_that_can_be_read(self, idempotent: Idempotent, body: Any) -> None:
         with pytest.raises(
             DeclarationError, match=r"^the body of .*business must be a subclass of Body, or bytes, not "
@@ -255,6 +255,16 @@ class TestOutcome:
 
         assert (first.status, first.headers["retry-after"]) == (status, ["1"])
         assert (second.status, second.replayed) == (201, False)
+
+    def test_of_a_step_that_cannot_be_kept_is_logged(self, dynamodb: "DynamoDBClient", clock: SetClock) -> None:
+        def run(operation: Operation) -> Response[Any]:
+            operation.step("page", lambda _: object())
+            raise AssertionError
+
+        things = Route(dynamodb, clock, run)
+
+        assert things.post().problem == "response-not-stored"
+        assert isinstance(things.telemetry.errors[0], NotStorable)
 
     @pytest.mark.parametrize("status", [200, 202, 302, 400, 401, 403, 404, 409, 410, 422, 451])
     def test_for_good_is_stored(self, route: NewRoute, status: int) -> None:

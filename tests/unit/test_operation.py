@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import count
 from threading import Barrier
@@ -335,6 +335,15 @@ class TestRoom:
             *((name, "") for name in kept.record.begun),
         ]
         assert sum(len(name.encode()) + len(text) + 5 for name, text in outcomes) < self.FOR_OUTCOMES
+
+    @pytest.mark.parametrize(("limit", "fits"), [(16_000 + 3 + 32, True), (16_000 + 3 + 31, False)])
+    def test_is_needed_for_the_largest_result_and_the_name(
+        self, attempt: NewAttempt, calls: Calls, monkeypatch: pytest.MonkeyPatch, limit: int, fits: bool
+    ) -> None:
+        monkeypatch.setattr("idempotency.operation._OUTCOMES_LIMIT", limit)
+
+        with nullcontext() if fits else pytest.raises(NotStorable, match="no room left"):
+            attempt().step("a", calls("a", 1))
 
     def test_is_kept_for_the_steps_in_flight(self, attempt: NewAttempt) -> None:
         # Given more steps at once than there is room for, each of which says how large its result is only in the end

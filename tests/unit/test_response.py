@@ -135,7 +135,7 @@ class TestLimits:
     def test_of_the_headers_is_exact(self) -> None:
         longest = "x" * (_HEADERS_LIMIT - len("LinkContent-Typetext/plain"))
 
-        assert stored("", "text/plain", Link=longest)
+        assert stored("", "text/plain", Link=longest).header("link") == longest
         with pytest.raises(NotStorable, match="headers"):
             stored("", "text/plain", Link=longest + "x")
 
