@@ -631,6 +631,25 @@ class TestAccept:
         assert (accepted.json["state"], accepted.headers["retry-after"]) == ("due", ["1"])
         assert route.work() == [Outcome.EXECUTED]
 
+    def test_of_what_was_parked_and_is_gone_just_now_is_told_so_the_next_time(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run(_: Operation) -> Completion:
+            raise Retry("later")
+
+        route = world.route(run)
+        route.post()
+        store, unpark = route.lifecycle.store, route.lifecycle.store.unpark
+        unpark(world.record.id, PARKED_UNTIL)
+
+        def unpark_too_late(id_: str, now: int) -> bool:
+            empty("IdempotencyTable")
+            return unpark(id_, now)
+
+        monkeypatch.setattr(store, "unpark", unpark_too_late)
+
+        assert [route.post(headers=ASYNC).json["state"] for _ in range(2)] == ["parked", "accepted"]
+
     def test_of_what_was_parked_until_just_now_is_told_that_it_runs(
         self, world: World, clock: SetClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -974,6 +993,15 @@ class TestSweep:
         route.messages.client.meta.events.register_first("before-call.sqs.*", lambda **_: clock.advance(11))
 
         assert route.lifecycle.sweep(clock.now() + 15_000) == 20
+
+    @pytest.mark.parametrize(("milliseconds", "sent"), [(3_000, 1), (2_999, 0)])
+    def test_needs_time_for_a_page_and_a_batch(
+        self, world: World, clock: SetClock, milliseconds: int, sent: int
+    ) -> None:
+        route = self.abandon(world, 1)
+        clock.advance(31)
+
+        assert route.lifecycle.sweep(clock.now() + milliseconds) == sent
 
     def test_tells_even_if_the_queue_cannot_be_reached(self, world: World, clock: SetClock) -> None:
         route = self.abandon(world, 1)
