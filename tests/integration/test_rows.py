@@ -198,6 +198,33 @@ class TestReservation:
         assert ran == []
         assert same([reply, worker().run(key="second")])
 
+    def test_of_a_row_that_is_taken_is_refused_like_any_step_so_that_code_may_fall_back(
+        self, worker: NewWorker, rows: str
+    ) -> None:
+        worker().run(inserting(rows, "a"), key="first")
+
+        def falls_back(operation: Operation) -> Response[Any]:
+            try:
+                operation.reserve("name", Row(rows, {"id": "a"}, TAKEN))
+            except Rejected:
+                operation.reserve("other name", Row(rows, {"id": "b"}, TAKEN))
+            return Completion(201)
+
+        second = worker()
+        assert second.run(falls_back, key="second").response.status == 201
+        assert {row["id"] for row in second.scan(rows)} == {"a", "b"}
+
+    def test_of_a_row_that_is_taken_and_says_no_conflict_is_a_mistake(self, worker: NewWorker, rows: str) -> None:
+        worker().run(inserting(rows, "a"), key="first")
+        second = worker()
+
+        def reserves(operation: Operation) -> Response[Any]:
+            operation.reserve("name", Row(rows, {"id": "a"}))
+            raise AssertionError
+
+        assert second.run(reserves, key="second").response.status == 500
+        assert isinstance(second.telemetry.errors[0], RowTaken)
+
     def test_is_given_back_if_the_operation_fails_for_good(self, worker: NewWorker, rows: str) -> None:
         one = worker()
 
