@@ -16,4 +16,5 @@ SURVIVORS = {
     "response.py _check_limits: len(self.body) > _LAMBDA_LIMIT // _JSON_GROWTH →"
     " (len(self.body) >= _LAMBDA_LIMIT // _JSON_GROWTH)": _SHORTCUT,
     "response.py _without_nan: 'NaN' in text or 'Infinity' in text → True": _SHORTCUT,
+    "store.py response: record.response is None → False": _TYPES,
 }
