@@ -596,3 +596,15 @@ class TestUndoing:
 
         assert operation.undo(FAILED) == REJECTED
         assert kept.record.failure is None
+
+
+def test_an_attempt_waits_for_other_threads_until_it_must_release_the_record(
+    attempt: NewAttempt, clock: SetClock
+) -> None:
+    operation = attempt()
+    operation._running = 1
+
+    with pytest.raises(Retry, match="still running"):
+        operation.close()
+
+    assert sum(clock.sleeps) == SECONDS * 1000 - 500
