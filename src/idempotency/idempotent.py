@@ -273,7 +273,7 @@ class Idempotent:
     def _answer(self, policy: Policy, body_class: type[Any], run: Callable[[Any, Operation], Result]) -> Response[Any]:
         event = as_rest(self._app.current_event, self._app.context["_route"].path)
         stored = event.raw_event if isinstance(event.raw_event, Resumed) else None
-        request = Request.from_event(event)
+        request = stored.request if stored else Request.from_event(event)
         if not stored and not request.principal and not policy.anonymous:
             raise Problem("unauthorized", "The gateway has authenticated nobody.")
         deadline = self.lifecycle.clock.now() + self._app.lambda_context.get_remaining_time_in_millis()

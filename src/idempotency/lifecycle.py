@@ -152,7 +152,7 @@ class Lifecycle:
                 record = begin(id_, owner, invocation)
             elif self._has_answer(record, invocation):
                 return self._replay(record, waited)
-            elif record.claimable(now) and not record.pausing(now):
+            elif record.claimable(now) and not (waited and record.pausing(now)):
                 record = self._claim(id_, owner, invocation)
             else:
                 self._pause(record, wait_until, next(pauses), waited)

@@ -355,7 +355,7 @@ class Operation:
     def _open(self, name: str, step: _Step) -> None:
         """See that there is room for a step's outcome, and time, and that no attempt loses sight of the way to it."""
         with self._lock:
-            if self._room_taken() > _OUTCOMES_LIMIT:
+            if self._room_taken(name) > _OUTCOMES_LIMIT:
                 raise NotStorable(f"there is no room left for the result of step {name!r}")
             step.open = True
         try:
@@ -376,10 +376,12 @@ class Operation:
                 self._store.keep_outcomes(known)
                 self._kept = failed
 
-    def _room_taken(self) -> int:
+    def _room_taken(self, next_: str) -> int:
         """Bytes that the outcomes of steps take in the record, each at its largest while it is not known."""
         outcomes = self._results | self._refusals
-        names = outcomes.keys() | self._steps.keys() | {*self._record.begun}
+        names = (
+            outcomes.keys() | {next_, *self._record.begun} | {name for name, step in self._steps.items() if step.open}
+        )
         return sum(len(outcomes[name]) if name in outcomes else _RESULT_LIMIT for name in names) + sum(
             _NAMES * len(name.encode()) + _OVERHEAD for name in names
         )

@@ -685,7 +685,8 @@ def _utf8(text: str) -> str:
 def _number(value: float | Decimal) -> str:
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     significant = len(number.as_tuple().digits)
-    if not number.is_finite() or significant > _DIGITS or (number and not _SMALLEST <= abs(number) < _LARGEST):
+    size = number.copy_abs()  # `abs` would compute in whatever context the business logic has set
+    if not number.is_finite() or significant > _DIGITS or (number and not _SMALLEST <= size < _LARGEST):
         raise NotStorable(f"a row holds the number {value}, which DynamoDB does not keep as it is")
     return str(number)
 

@@ -317,6 +317,12 @@ class TestUnfinishedBefore:
         assert [row["operation_id"] for row in two.scan(rows)] == [before.operation_id]
         assert list(two.store.due(two.clock.now())) == []
 
+    def test_is_taken_over_by_a_retry_though_recovery_would_pause(self, worker: NewWorker, rows: str) -> None:
+        one = worker()
+        one.run(raising(Retry("not yet", retry_after=600)), policy=RECOVERABLE)
+
+        assert one.run(own_row(rows), policy=ATOMIC).response.status == 201
+
     def test_is_finished_by_recovery_and_an_operator_told_of_its_steps(
         self, worker: NewWorker, rows: str, clock: SetClock
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, Overflow, Rounded, localcontext, setcontext
 from random import Random
 from typing import Any
 
@@ -73,6 +73,22 @@ def test_every_number_comes_out_of_a_row_as_it_was(worker: NewWorker, rows: str)
     # What went in as an int or a float comes out as a number that json writes.
     plain = [number for number in NUMBERS if not isinstance(number, Decimal)]
     assert [exact(number) for number in json.loads(json.dumps(found["list"][: len(plain)]))] == list(map(exact, plain))
+
+
+def test_every_number_is_kept_whatever_arithmetic_the_code_has_chosen(worker: NewWorker, rows: str) -> None:
+    table = Rows(worker().client, rows)
+    item = {"id": "a", "list": NUMBERS}
+
+    def run(_: Operation) -> Response[Any]:
+        setcontext(Context(prec=3, Emax=9, Emin=-9, traps=[Inexact, Rounded, Overflow]))
+        return Completion(201, {}, rows=[table.row(item)])
+
+    with localcontext():
+        reply = worker().run(run)
+
+    found = table.get("a")
+    assert found
+    assert (reply.response.status, list(map(exact, found["list"]))) == (201, list(map(exact, NUMBERS)))
 
 
 @pytest.mark.parametrize(

@@ -277,6 +277,34 @@ class TestStoredRequest:
 
         assert version(recoverable=True).recover() == [Outcome.EXECUTED]
 
+    def test_is_the_request_as_it_was_stored(
+        self, version: NewRoute, clock: SetClock, dynamodb: DynamoDBClient
+    ) -> None:
+        # Given a request of a version that kept the slash at the end of a path
+        rule, path = "/v1/things/<id>/parts", "/v1/things/7/parts"
+        with pytest.raises(Killed):
+            version(killed, rule=rule, recoverable=True).post(path=path, resource="/v1/things/{id}/parts")
+        [record] = scan(dynamodb, "IdempotencyTable")
+        stored = json.loads(zlib.decompress(bytes(record["request"])))
+        dynamodb.update_item(
+            TableName="IdempotencyTable",
+            Key={"id": {"S": record["id"]}},
+            UpdateExpression="SET #request = :request",
+            ExpressionAttributeNames={"#request": "request"},
+            ExpressionAttributeValues={
+                ":request": {"B": zlib.compress(json.dumps({**stored, "path": f"{path}/"}).encode())}
+            },
+        )
+        seen = []
+
+        def run(operation: Operation) -> Response[Any]:
+            seen.append(operation.request.path)
+            return Completion(201, {})
+
+        clock.advance(LEASE_SECONDS + 0.001)
+        assert version(run, rule=rule, recoverable=True).recover() == [Outcome.EXECUTED]
+        assert seen == [f"{path}/"]
+
     def test_without_a_route_is_left_alone_until_it_is_due(
         self, version: NewRoute, clock: SetClock, dynamodb: DynamoDBClient
     ) -> None:

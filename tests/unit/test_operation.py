@@ -345,6 +345,23 @@ class TestRoom:
         with nullcontext() if fits else pytest.raises(NotStorable, match="no room left"):
             attempt().step("a", calls("a", 1))
 
+    def test_is_not_needed_for_a_step_that_nobody_called(
+        self, attempt: NewAttempt, kept: Checkpoints, calls: Calls, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given room for two steps, of which the first may have been done, and one that could not begin
+        monkeypatch.setattr("idempotency.operation._OUTCOMES_LIMIT", 2 * (16_000 + 3 + 32))
+        operation = attempt()
+        with suppress(TimeoutError):
+            operation.step("a", calls.failing("a", TimeoutError()))
+        with monkeypatch.context() as down:
+            down.setattr(kept, "keep_outcomes", Mock(side_effect=Unavailable("down")))
+            with suppress(Unavailable):
+                operation.step("b", calls("b"))
+
+        operation.step("c", calls("c"))
+
+        assert calls.made == ["a", "c"]
+
     def test_is_kept_for_the_steps_in_flight(self, attempt: NewAttempt) -> None:
         # Given more steps at once than there is room for, each of which says how large its result is only in the end
         operation, begun = attempt(), Barrier(20)
