@@ -49,6 +49,12 @@ class TestMutants:
             'A = "attribute_not_exists(id) OR (#b < :c AND NOT #b < :c)"',
         }
 
+    def test_are_run_by_the_lines_that_use_an_expression(self, tmp_path: Path) -> None:
+        path = tmp_path / "module.py"
+        path.write_text('A = "#b = :c"\n\ndef f():\n    return A\n\ndef g():\n    return [\n        A]\n')
+
+        assert {line for mutant in mutants(path) for line in mutant.lines} >= {4, 8}
+
     def test_of_update_expressions_do_not_exist(self, tmp_path: Path) -> None:
         assert changes(tmp_path / "module.py", 'A = "SET #b = :c"') == set()
 

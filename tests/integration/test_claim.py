@@ -155,10 +155,7 @@ class TestTakeOver:
         response = StoredResponse(201, body=b"late")
         record = self.lapsed(late, clock)
 
-        def complete() -> None:
-            late.store.complete(record, response, expires_at_seconds=clock.now() // 1000 + 60)
-
-        faults.meanwhile(other, "UpdateItem", complete)
+        faults.meanwhile(other, "UpdateItem", lambda: late.complete(record, response))
         operation = Counted()
         reply = other.run(operation)
 
@@ -276,11 +273,8 @@ class TestExpired:
         replies: list[Reply] = []
 
         def outlives_its_record(operation: Operation) -> Response[Any]:
-            def complete() -> None:
-                late.store.complete(operation._record, response, expires_at_seconds=clock.now() // 1000 + 60)
-
             clock.advance(Settings().unfinished_ttl)
-            faults.meanwhile(other, "PutItem", complete, nth=2)
+            faults.meanwhile(other, "PutItem", lambda: late.complete(operation._record, response), nth=2)
             replies.append(other.run())
             raise Killed
 

@@ -163,10 +163,7 @@ class TestResume:
         record = late.record()
         clock.advance(LEASE_SECONDS + 0.001)
 
-        def complete() -> None:
-            late.store.complete(record, StoredResponse(201), expires_at_seconds=clock.now() // 1000 + 60)
-
-        faults.meanwhile(recovery, "UpdateItem", complete)
+        faults.meanwhile(recovery, "UpdateItem", lambda: late.complete(record, StoredResponse(201)))
 
         assert resume(recovery, id_) is None
 

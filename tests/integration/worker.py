@@ -16,7 +16,7 @@ from idempotency.operation import Invocation, Operation
 from idempotency.policy import Policy, Settings
 from idempotency.record import Record
 from idempotency.request import Request, record_id
-from idempotency.response import Completion, Row, Verdict
+from idempotency.response import Completion, Row, StoredResponse, Verdict
 from idempotency.store import Store
 from tests.crashes import Killed
 from tests.telemetry import RecordedTelemetry
@@ -87,6 +87,10 @@ class Worker:
 
         deadline = self.clock.now() + round(seconds * 1000)
         return Invocation(request, policy, deadline, lambda attempt: Verdict.of(run(attempt), policy), show)
+
+    def complete(self, record: Record, response: StoredResponse) -> Record:
+        """Complete an operation as its owner, however late, with a response that is kept for a minute."""
+        return self.store.complete(record, response, expires_at_seconds=self.clock.now() // 1000 + 60)
 
     def refused(self, run: Run = created, **request: Any) -> Problem:
         """Send a request that is refused, and return the problem."""

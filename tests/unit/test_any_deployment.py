@@ -51,6 +51,11 @@ def created(_: Operation) -> Response[Any]:
     return Completion(201, {"made": True})
 
 
+def not_now(_: Any) -> None:
+    """An undo that fails for now."""
+    raise Retry("later")
+
+
 def killed(_: Operation) -> Response[Any]:
     raise Killed
 
@@ -200,11 +205,8 @@ class TestStoredRequest:
     def test_that_this_version_refuses_keeps_the_reason_while_its_steps_wait_to_be_undone(
         self, version: NewRoute, clock: SetClock, dynamodb: DynamoDBClient
     ) -> None:
-        def undo(_: Any) -> None:
-            raise Retry("later")
-
         def run(operation: Operation) -> Response[Any]:
-            operation.step("page", lambda _: 1, undo=undo)
+            operation.step("page", lambda _: 1, undo=not_now)
             return Completion(409, {})
 
         version(run, body=Order, recoverable=True).post(**SENT)
@@ -230,11 +232,8 @@ class TestStoredRequest:
     def test_that_failed_keeps_its_answer_even_if_nothing_is_left_to_undo(
         self, version: NewRoute, clock: SetClock
     ) -> None:
-        def undo(_: Any) -> None:
-            raise Retry("later")
-
         def before(operation: Operation) -> Response[Any]:
-            operation.step("page", lambda _: 1, undo=undo)
+            operation.step("page", lambda _: 1, undo=not_now)
             return Completion(409, {"version": 1})
 
         def after(operation: Operation) -> Response[Any]:
@@ -247,16 +246,13 @@ class TestStoredRequest:
         assert version(after).post().json == {"version": 1}
 
     def test_that_failed_is_told_of_what_no_attempt_reaches_any_more(self, version: NewRoute, clock: SetClock) -> None:
-        def undo(_: Any) -> None:
-            raise Retry("later")
-
         def unknown(_: str) -> None:
             raise TimeoutError
 
         def before(operation: Operation) -> Response[Any]:
             with suppress(TimeoutError):
                 operation.step("page", unknown, undo=lambda: None)
-            operation.step("route", lambda _: 1, undo=undo)
+            operation.step("route", lambda _: 1, undo=not_now)
             return Completion(409, {})
 
         def after(operation: Operation) -> Response[Any]:

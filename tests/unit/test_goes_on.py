@@ -14,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from idempotency import Completion, Lifecycle, Operation, Outcome, Rejected, Retry, Settings
 from idempotency.record import PARKED_UNTIL
+from idempotency.store import Store
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY, Context, proxy_event
@@ -108,8 +109,10 @@ def calls_of(client: DynamoDBClient) -> Iterator[list[str]]:
     calls: list[str] = []
     note = lambda model, **_: calls.append(model.name)  # noqa: E731
     client.meta.events.register("before-call.dynamodb.*", note)
-    yield calls
-    client.meta.events.unregister("before-call.dynamodb.*", note)
+    try:
+        yield calls
+    finally:
+        client.meta.events.unregister("before-call.dynamodb.*", note)
 
 
 class TestRelease:
@@ -637,16 +640,7 @@ class TestAccept:
         def run(_: Operation) -> Completion:
             raise Retry("later")
 
-        route = world.route(run)
-        route.post()
-        store, unpark = route.lifecycle.store, route.lifecycle.store.unpark
-        unpark(world.record.id, PARKED_UNTIL)
-
-        def unpark_too_late(id_: str, now: int) -> bool:
-            empty("IdempotencyTable")
-            return unpark(id_, now)
-
-        monkeypatch.setattr(store, "unpark", unpark_too_late)
+        route = self.parked(world, monkeypatch, run, lambda _route, _id: empty("IdempotencyTable"))
 
         assert [route.post(headers=ASYNC).json["state"] for _ in range(2)] == ["parked", "accepted"]
 
@@ -659,22 +653,36 @@ class TestAccept:
                 raise Killed
             raise Retry("later")
 
+        def set_going(route: Route, id_: str) -> None:
+            Store.unpark(route.lifecycle.store, id_, clock.now() - 1)
+            with suppress(Killed):
+                route.idempotent.resume(id_, _context())
+
+        route = self.parked(world, monkeypatch, run, set_going)
+
+        accepted = route.post(headers=ASYNC)
+
+        assert (accepted.status, accepted.json["state"], accepted.headers["retry-after"]) == (202, "running", ["1"])
+
+    @staticmethod
+    def parked(
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+        run: Callable[[Operation], Completion],
+        happens: Callable[[Route, str], None],
+    ) -> Route:
+        """A route whose operation is parked; something happens to it just before a client sets it going."""
         route = world.route(run)
         route.post()
         store, unpark = route.lifecycle.store, route.lifecycle.store.unpark
         unpark(world.record.id, PARKED_UNTIL)
 
         def late(id_: str, now: int) -> bool:
-            unpark(id_, now)
-            with suppress(Killed):
-                route.idempotent.resume(id_, _context())
+            happens(route, id_)
             return unpark(id_, now)
 
         monkeypatch.setattr(store, "unpark", late)
-
-        accepted = route.post(headers=ASYNC)
-
-        assert (accepted.status, accepted.json["state"], accepted.headers["retry-after"]) == (202, "running", ["1"])
+        return route
 
     def test_replaces_what_has_expired(self, world: World, clock: SetClock) -> None:
         world.came = "i-1"
@@ -813,13 +821,10 @@ class TestStatus:
         route = world.route()
         route.post(headers=ASYNC)
         id_ = world.record.id
-        calls: list[str] = []
-        handler = lambda model, **_: calls.append(model.name)  # noqa: E731
-        dynamodb.meta.events.register("before-call.dynamodb.*", handler)
 
-        self.show(route, id_)
+        with calls_of(dynamodb) as calls:
+            self.show(route, id_)
 
-        dynamodb.meta.events.unregister("before-call.dynamodb.*", handler)
         assert calls == ["GetItem"]
 
     def test_tells_why_an_operation_failed(self, world: World) -> None:
@@ -930,13 +935,9 @@ class TestStatus:
 
     @pytest.mark.parametrize("id_", ["x", "0" * 64, f"{'0' * 64}:1#owner#0", "é" * 3_000, "%00"])
     def test_of_what_is_no_id_is_none_without_a_call(self, world: World, dynamodb: DynamoDBClient, id_: str) -> None:
-        calls: list[str] = []
-        handler = lambda model, **_: calls.append(model.name)  # noqa: E731
-        dynamodb.meta.events.register("before-call.dynamodb.*", handler)
+        with calls_of(dynamodb) as calls:
+            answer = self.show(world.route(), id_)
 
-        answer = self.show(world.route(), id_)
-
-        dynamodb.meta.events.unregister("before-call.dynamodb.*", handler)
         assert (answer.status, calls) == (404, [])
 
     def test_is_json(self, world: World) -> None:
