@@ -112,12 +112,13 @@ class Model:
     def post(self, post: Post) -> Expected:
         """Answer a request."""
         found = self.keys.get((post.principal, post.key))
+        forgotten = found is not None and found.forgotten_at <= self.now
+        warm = found is not None and found.warm and not forgotten
         if post.body == INVALID:
             # It is looked up before it is refused: an earlier version may have accepted it.
-            unseen = post.down and not (found and found.warm)
+            unseen = post.down and not warm
             return Expected(503, "unavailable", retry_after=1) if unseen else Expected(400, "body-invalid")
-        forgotten = found is not None and found.forgotten_at <= self.now
-        if found and found.warm and not forgotten:
+        if found and warm:
             return self._completed(found, post)
         if post.down:
             return Expected(503, "unavailable", retry_after=1)

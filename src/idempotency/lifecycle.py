@@ -212,7 +212,7 @@ class Lifecycle:
         return self._replay(record)
 
     def look_up(self, request: Request, key: str) -> Reply | None:
-        """Answer a request that may not run, if its key has been used for it: 1 read.
+        """Answer a request that may not run, if its key has been used for it: 1 read, or nothing from the cache.
 
         Returns:
             The stored response; None if this key is not in use for this request.
@@ -221,7 +221,10 @@ class Lifecycle:
             Problem: ``in-progress`` (409) or ``unavailable`` (503) if the operation has not finished.
         """
         now = self.clock.now()
-        record = self.store.get(_id_of(request, key))
+        id_ = _id_of(request, key)
+        record = self._cached(id_)
+        if record is None or record.expired(now):
+            record = self.store.get(id_)
         if record is None or record.expired(now) or record.fingerprint != request.fingerprint:
             return None
         if record.completed:

@@ -13,7 +13,7 @@ import pytest
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEvent
 
-from idempotency import Body, Completion, Operation, Outcome, Request, Retry
+from idempotency import Body, Completion, Operation, Outcome, Request, Retry, Settings
 from idempotency.record import PARKED_UNTIL
 from tests.clocks import SetClock
 from tests.crashes import Killed
@@ -135,6 +135,27 @@ class TestRequestThatIsRefusedByNow:
         answer = later.post(**{**SENT, "body": {"sku": "b", "note": "soon"}})
 
         assert answer.problem in {"body-invalid", "body-too-large", "key-invalid"}
+
+    def test_is_refused_for_what_it_is_without_a_call_if_another_one_is_remembered(
+        self, version: NewRoute, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        today = version(body=OrderOfToday, settings=Settings())
+        today.post(key=SENT["key"], body={"sku": "a", "quantity": 1})
+
+        monkeypatch.setattr(today.lifecycle, "store", None)
+
+        assert today.post(**SENT).problem == "body-invalid"
+
+    def test_is_replayed_though_what_is_remembered_under_its_key_has_expired(
+        self, version: NewRoute, clock: SetClock
+    ) -> None:
+        later = version(body=OrderOfToday, settings=Settings())
+        version(body=Order).post(**SENT)
+        later.post(**SENT)
+        clock.advance(24 * 3600)
+        version(body=Order).post(**SENT)
+
+        assert later.post(**SENT).replayed
 
     def test_leaves_no_trace_if_it_was_never_taken(self, later: Route, dynamodb: DynamoDBClient) -> None:
         assert later.post(**SENT).status in {400, 413}
