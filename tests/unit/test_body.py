@@ -436,6 +436,7 @@ class TestRead:
     def test_answers_names_that_no_url_can_hold(self) -> None:
         assert [*errors(Item, {"sku": "A", "\ud800": 1})] == ["#/?"]
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         ("value", "count"),
         [

@@ -175,6 +175,7 @@ class TestDomainTaken:
         assert campaigns.launch(key="other", principal="bob").status == 201
 
 
+@pytest.mark.thorough
 class TestMyFunnel:
     def test_answers_500_five_times(self, campaigns: Campaigns, clock: SetClock) -> None:
         campaigns.myfunnel_fails(times=5, status=500, retry_after=7)
@@ -216,6 +217,7 @@ class TestMyFunnel:
         assert nothing_is_left(campaigns)
 
 
+@pytest.mark.thorough
 class TestDns:
     def test_is_busy_for_a_while(self, campaigns: Campaigns) -> None:
         campaigns.dns_fails(DNS_IS_BUSY, 2)
@@ -232,6 +234,7 @@ class TestDns:
         assert campaigns.routes.keys() == {DOMAIN}
 
 
+@pytest.mark.thorough
 class TestASubtree:
     def test_has_no_campaign_outside_of_it(self, campaigns: Campaigns, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DNS_SUBTREE", "spring.shop.example")
@@ -270,6 +273,7 @@ class TestASubtree:
         assert nothing_is_left(campaigns)
 
 
+@pytest.mark.thorough
 class TestCompensation:
     """DNS rejects the domain, so that the landing page has to go."""
 

@@ -141,6 +141,7 @@ def test_a_failure_for_now_is_retryable(zone: str, fail: Callable[[Exception], N
     assert raised.value.retry_after == 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "code",
     [

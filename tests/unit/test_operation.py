@@ -300,6 +300,7 @@ class TestRoom:
     LONGEST = "😀" * 92
     FOR_OUTCOMES = 400 * 1024 - 40_000 - 20_000 - 10_240 - 5_000
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         ("name", "result", "steps"),
         [
