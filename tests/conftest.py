@@ -56,7 +56,7 @@ __all__ = [
 
 NEEDS = {
     "stack": [pytest.mark.e2e, pytest.mark.xdist_group("e2e")],
-    "sam_local": [pytest.mark.docker, pytest.mark.xdist_group("docker")],
+    "sam_local": [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("docker")],
     "dynamodb_local": [pytest.mark.integration],
 }
 """Marks say what a test needs; a group says that its tests share one server, and so run in one process."""
