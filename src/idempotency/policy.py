@@ -185,6 +185,8 @@ class Settings:
             )
         if lease > self.timeout:
             raise SettingsError(f"{lease_name} of {lease} s is longer than the function's timeout of {self.timeout} s")
+        if ttl <= self.clock_skew:
+            raise SettingsError(f"a response is kept for {ttl} s, and clocks may differ by {self.clock_skew} s")
         kept, longest_lease = max(ttl, self.unfinished_ttl), self.timeout + self.clock_skew
         if kept <= longest_lease:
             raise SettingsError(f"an operation is kept for {kept} s, and its lease runs for {longest_lease} s")

@@ -56,6 +56,7 @@ class TestSettings:
         [
             ({"timeout": 4}, "timeout of 4 s leaves no attempt the 4 s that a step needs"),
             ({"ttl": 30, "unfinished_ttl": 20}, "an operation is kept for 30 s, and its lease runs for 30 s"),
+            ({"ttl": 2}, "a response is kept for 2 s, and clocks may differ by 2 s"),
             ({"key_format": "guid"}, "keys are of format any or uuid, not 'guid'"),
         ],
     )
@@ -64,7 +65,8 @@ class TestSettings:
             Settings(**settings)
 
     @pytest.mark.parametrize(
-        "settings", [{"timeout": 5}, {"ttl": 31, "unfinished_ttl": 20}, {"ttl": 20, "unfinished_ttl": 31}]
+        "settings",
+        [{"timeout": 5}, {"ttl": 3}, {"ttl": 31, "unfinished_ttl": 20}, {"ttl": 20, "unfinished_ttl": 31}],
     )
     def test_on_the_edge_are_accepted(self, settings: dict[str, Any]) -> None:
         Settings(**settings)
@@ -73,6 +75,7 @@ class TestSettings:
         ("policy", "complaint"),
         [
             (Policy(lease=4), "the route's lease of 4 s leaves no attempt the 4 s that a step needs"),
+            (Policy(ttl=0), "a response is kept for 0 s, and clocks may differ by 2 s"),
             (Policy(lease=29), "the route's lease of 29 s is longer than the function's timeout of 28 s"),
             (
                 Policy(respond_async="late"),
