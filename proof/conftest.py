@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import clock, dynamodb_client, dynamodb_local, pytest_collection_modifyitems
+from tests.clocks import SetClock
+from tests.conftest import dynamodb_client, dynamodb_local, pytest_collection_modifyitems
 from tests.e2e.conftest import alice, faults, in_process, issued, key, local_cloud, stack, tables
 
 __all__ = [
     "alice",
-    "clock",
     "dynamodb_client",
     "dynamodb_local",
     "faults",
@@ -25,6 +25,12 @@ __all__ = [
 ]
 
 Report = Callable[[str], None]
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """The clock of all workers, at which walks and crowds look as often as they like."""
+    return SetClock()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

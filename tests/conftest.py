@@ -76,4 +76,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def clock() -> SetClock:
     """The clock of all workers."""
-    return SetClock()
+    clock = SetClock()
+    clock.patience = 1000
+    return clock

@@ -212,6 +212,15 @@ class TestExpired:
         assert same([reply, worker().run(policy=ATOMIC)])
         assert len(reply.response.body) == 1_200_000
 
+    def test_record_is_no_answer_to_a_request_that_fails_for_now(self, worker: NewWorker, clock: SetClock) -> None:
+        one = worker()
+        one.run(policy=ATOMIC)
+        clock.advance(Settings().ttl)
+
+        reply = one.run(raising(Retry("later")), policy=ATOMIC)
+
+        assert (reply.response.status, reply.replayed) == (503, False)
+
     def test_record_is_replaced_by_one_of_two(self, worker: NewWorker, rows: str, clock: SetClock) -> None:
         one, two = worker(), worker()
         one.run(own_row(rows), policy=ATOMIC)

@@ -313,8 +313,17 @@ class TestRoom:
     )
     @pytest.mark.parametrize("refused", [False, True])
     def test_that_is_taken_ends_the_operation_before_the_call(
-        self, attempt: NewAttempt, kept: Checkpoints, calls: Calls, name: str, result: str, steps: int, refused: bool
+        self,
+        attempt: NewAttempt,
+        kept: Checkpoints,
+        clock: SetClock,
+        calls: Calls,
+        name: str,
+        result: str,
+        steps: int,
+        refused: bool,
     ) -> None:
+        clock.patience = 10 * steps
         operation = attempt()
         no = Rejected("no", result, status=409)
 
