@@ -58,6 +58,7 @@ def page(stack: Stack) -> Iterator[Page]:
         yield Page(url)
 
 
+@pytest.mark.slow
 def test_shows_a_duplicate_a_crash_and_how_the_key_gets_its_answer(page: Page) -> None:
     key = str(uuid4())
     with ThreadPoolExecutor(1) as pool:

@@ -62,6 +62,7 @@ def assert_killed_and_retried_each_server_has_one_instance(
         assert instances_of(stack, operation_of(target, record)) == [answer.json["instance_id"]], (call, side)
 
 
+@pytest.mark.slow
 def test_killed_around_the_ec2_call_a_server_has_one_instance(
     local_cloud: LocalCloud, stack: Stack, faults: Faults, alice: Client
 ) -> None:
