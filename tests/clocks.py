@@ -25,7 +25,11 @@ class SetClock(testing.SetClock):
         self._latest = self._looks = 0
 
     def now(self) -> int:
-        """The time it was set to."""
+        """The time it was set to.
+
+        Raises:
+            AssertionError: if its patience is at an end.
+        """
         now = super().now()
         self._looks = self._looks + 1 if now <= self._latest else 0
         self._latest = max(now, self._latest)

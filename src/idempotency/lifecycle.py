@@ -145,7 +145,7 @@ class Lifecycle:
         waited = 0
 
         begin = self._run_at_once if invocation.policy.atomic else self._claim
-        record = self._cached(id_) or begin(id_, owner, invocation)
+        record = self._cached(id_, started) or begin(id_, owner, invocation)
         while isinstance(record, Record) and record.owner != owner:
             now = self.clock.now()
             if record.expired(now):
@@ -185,7 +185,7 @@ class Lifecycle:
         driven = False
         waited = 0
 
-        record = self._cached(id_) or self._enter(id_, owner, invocation)
+        record = self._cached(id_, started) or self._enter(id_, owner, invocation)
         while True:
             now = self.clock.now()
             if record.expired(now):
@@ -206,8 +206,8 @@ class Lifecycle:
 
     def remembered(self, request: Request, key: str) -> Reply | None:
         """Replay what this function has in memory, without a call; None if it has nothing for this request."""
-        record = self._cached(_id_of(request, key))
-        if record is None or record.fingerprint != request.fingerprint or record.expired(self.clock.now()):
+        record = self._cached(_id_of(request, key), self.clock.now())
+        if record is None or record.fingerprint != request.fingerprint:
             return None
         return self._replay(record)
 
@@ -222,9 +222,7 @@ class Lifecycle:
         """
         now = self.clock.now()
         id_ = _id_of(request, key)
-        record = self._cached(id_)
-        if record is None or record.expired(now):
-            record = self.store.get(id_)
+        record = self._cached(id_, now) or self.store.get(id_)
         if record is None or record.expired(now) or record.fingerprint != request.fingerprint:
             return None
         if record.completed:
@@ -569,9 +567,9 @@ class Lifecycle:
         self._telemetry.emit(outcome, record)
         return Reply(outcome, response, waited)
 
-    def _cached(self, id_: str) -> Record | None:
+    def _cached(self, id_: str, now: int) -> Record | None:
         record, _ = self._cache.get(id_, (None, None))
-        return record
+        return None if record is None or record.expired(now) else record
 
     def _remember(self, record: Record, response: StoredResponse) -> None:
         with suppress(ValueError):  # larger than the whole cache, as all are if it is off

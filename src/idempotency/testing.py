@@ -203,7 +203,7 @@ class _Stage:
             for owner, name, replacement in (
                 (Clock, "now", lambda _: clock.now()),
                 (Clock, "sleep", lambda _, milliseconds: clock.sleep(milliseconds)),
-                (Lifecycle, "_cached", lambda _, __: None),
+                (Lifecycle, "_cached", lambda *_: None),
                 (Store, "enter", enter),
                 (Operation, "_call", lambda _, name, call: self._call(name, call)),
             ):

@@ -554,6 +554,20 @@ class TestAccept:
         assert (answer.status, answer.replayed) == (201, True)
         assert answer.headers["preference-applied"] == ["wait=5"]
 
+    def test_waits_for_no_answer_that_has_expired_by_then(self, world: World, clock: SetClock) -> None:
+        world.came = "i-1"
+        route = world.route(ttl=60)
+
+        def work() -> None:
+            route.work()
+            clock.advance(60)
+
+        clock.while_asleep = work
+
+        answer = route.post(headers=[("Prefer", "respond-async, wait=5")])
+
+        assert (answer.status, answer.replayed) == (202, False)
+
     def test_waits_no_longer_than_it_is_asked_to(self, world: World, clock: SetClock) -> None:
         answer = world.route().post(headers=[("Prefer", "respond-async, wait=5")])
 

@@ -652,6 +652,23 @@ class TestPrefer:
         assert answer.headers.get("preference-applied") == applied
         assert things.telemetry.outcomes == [Outcome.WAITED, Outcome.REPLAYED_FROM_TABLE]
 
+    def test_is_for_no_answer_that_has_expired_by_then(
+        self, running: NewRoute, route: NewRoute, clock: SetClock
+    ) -> None:
+        things, elsewhere = running(wait_by_default=20), route(ttl=60)
+
+        def complete() -> None:
+            clock.while_asleep = lambda: None
+            clock.advance(31)
+            elsewhere.post()
+            clock.advance(60)
+
+        clock.while_asleep = complete
+
+        answer = things.post()
+
+        assert (answer.status, answer.replayed) == (503, False)  # too little time is left to run it anew
+
     def test_is_not_applied_to_a_request_that_did_not_wait(self, route: NewRoute) -> None:
         things = route()
         wait = [("Prefer", "wait=5")]
