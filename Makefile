@@ -84,7 +84,7 @@ test: ## Run the tests, but for those of test-slow
 	$(RUN) pytest $(PARALLEL) -m "not slow" tests
 
 .PHONY: test-slow
-test-slow: ## Run the tests that take minutes: of make's targets on copies of the project, and of sam local
+test-slow: ## Run the tests that take minutes: of commands on copies of the project, of sam local, of long stories
 	$(SETUP) dev sam cloud
 	$(RUN) pytest $(PARALLEL) -m slow tests
 

@@ -379,6 +379,7 @@ class TestCrashes:
                 f"campaign#{story.json['id']}"
             ]
 
+    @pytest.mark.slow
     def test_of_one_that_was_released_leave_one_of_everything(self, campaigns: Campaigns, clock: SetClock) -> None:
         def begin() -> None:
             campaigns.empty()
@@ -388,6 +389,7 @@ class TestCrashes:
             assert story.status == 201
             assert len(campaigns.funnels) == len(campaigns.routes) == 1
 
+    @pytest.mark.slow
     def test_of_one_that_dns_rejects_leave_nothing(self, campaigns: Campaigns, clock: SetClock) -> None:
         def begin() -> None:
             campaigns.empty()
