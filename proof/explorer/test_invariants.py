@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,7 +78,7 @@ def every_attempt_answers_for_itself(patch: pytest.MonkeyPatch) -> None:
         try:
             return original(self, record, *args, **kwargs)
         except Fenced:
-            return replace(record, status=Status.COMPLETED)
+            return record._replace(status=Status.COMPLETED)
 
     original = Store.complete
     patch.setattr(Store, "complete", complete)
@@ -104,7 +103,7 @@ def rows_go_ahead_of_the_completion(patch: pytest.MonkeyPatch) -> None:
 
 def steps_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     def init(self: Operation, record: Record, *args: Any) -> None:
-        original(self, replace(record, steps={}), *args)
+        original(self, record._replace(steps={}), *args)
 
     original = Operation.__init__
     patch.setattr(Operation, "__init__", init)
@@ -138,7 +137,7 @@ def own_token_is_not_recognised(patch: pytest.MonkeyPatch) -> None:
     def claim(self: Store, candidate: Record, now: int) -> Record:
         standing = original(self, candidate, now)
         seen_before = standing.status is Status.PROCESSING and self._failed  # type: ignore[attr-defined]
-        return replace(standing, owner="unknown") if seen_before else standing
+        return standing._replace(owner="unknown") if seen_before else standing
 
     def call(self: Store, operation: Any, **request: Any) -> Any:
         self._failed = False  # type: ignore[attr-defined]
@@ -170,7 +169,7 @@ def unreachable_database_is_ignored(patch: pytest.MonkeyPatch) -> None:
             return original(self, id_, owner, invocation)
         except Unavailable:
             candidate = self._candidate(id_, owner, invocation.policy, self.clock.now(), invocation.deadline)
-            return replace(candidate, fingerprint=invocation.request.fingerprint)
+            return candidate._replace(fingerprint=invocation.request.fingerprint)
 
     original = Lifecycle._claim
     patch.setattr(Lifecycle, "_claim", claim)
@@ -191,7 +190,7 @@ def step_whose_way_is_not_kept_counts_as_begun(patch: pytest.MonkeyPatch) -> Non
 
 def released_without_what_was_begun(patch: pytest.MonkeyPatch) -> None:
     def release(self: Store, record: Record, **arguments: Any) -> None:
-        original(self, replace(record, begun=()), **arguments)
+        original(self, record._replace(begun=()), **arguments)
 
     original = Store.release
     patch.setattr(Store, "release", release)
@@ -291,7 +290,7 @@ def atomic_write_has_no_condition(patch: pytest.MonkeyPatch) -> None:
 
 def atomic_run_answers_for_itself(patch: pytest.MonkeyPatch) -> None:
     def commit(self: Store, candidate: Record, *args: Any, **kwargs: Any) -> Record:
-        return replace(original(self, candidate, *args, **kwargs), owner=candidate.owner)
+        return original(self, candidate, *args, **kwargs)._replace(owner=candidate.owner)
 
     original = Store.commit
     patch.setattr(Store, "commit", commit)
@@ -313,7 +312,7 @@ def atomic_operation_replaces_what_is_unfinished(patch: pytest.MonkeyPatch) -> N
         found = original(self, candidate, *args, **kwargs)
         if found.completed:
             return found
-        return original_replace(self, found, replace(candidate, status=Status.COMPLETED, response=_EMPTY))
+        return original_replace(self, found, candidate._replace(status=Status.COMPLETED, response=_EMPTY))
 
     original, original_replace = Store.commit, Store._replace
     patch.setattr(Store, "commit", commit)

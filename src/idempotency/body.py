@@ -2,13 +2,14 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field
 from functools import cache
 from itertools import islice
 from types import NoneType, UnionType
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -22,10 +23,10 @@ from typing import (
 )
 from urllib.parse import quote
 
-import fastjsonschema
-from fastjsonschema.draft07 import CodeGeneratorDraft07
-
 from idempotency.errors import Problem
+
+if TYPE_CHECKING:
+    from fastjsonschema import JsonSchemaValueException
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _JSON_TYPES = frozenset({*_TYPES.values(), "array", "object", "null"})
@@ -104,10 +105,8 @@ class Body:
         Raises:
             Problem: ``body-invalid`` (400) if the value does not match `SCHEMA`, with an error for each field.
         """
-        try:
-            _validator(cls)(value)  # type: ignore[arg-type] # as above
-        except fastjsonschema.JsonSchemaValuesException as invalid:
-            raise _problem(value, invalid.errors) from invalid
+        if errors := _validator(cls)(value):  # type: ignore[arg-type] # as above
+            raise _problem(value, errors)
         body: Self = _constructor(cls)(value)  # type: ignore[arg-type] # as above
         return body
 
@@ -217,11 +216,19 @@ def _constrained(schema: dict[str, Any], metadata: tuple[Any, ...]) -> dict[str,
         known = _KEYWORDS[schema["type"]]
         if unknown := [keyword for keyword in keywords if keyword not in known]:
             raise TypeError(f"type {schema['type']} takes {sorted(known)}, not {unknown}")
-        if (name := keywords.get("format")) not in {None, *CodeGeneratorDraft07.FORMAT_REGEXS}:
-            raise TypeError(f"nothing would check the format {name!r}; a pattern can")
+        _check_format(keywords.get("format"))
         _check_pattern(keywords.get("pattern", ""))
         schema = {**schema, **keywords}
     return schema
+
+
+def _check_format(name: str | None) -> None:
+    if name is None:
+        return
+    from fastjsonschema.draft07 import CodeGeneratorDraft07
+
+    if name not in CodeGeneratorDraft07.FORMAT_REGEXS:
+        raise TypeError(f"nothing would check the format {name!r}; a pattern can")
 
 
 def _check_pattern(pattern: str) -> None:
@@ -232,9 +239,20 @@ def _check_pattern(pattern: str) -> None:
 
 
 @cache
-def _validator(body: type[Body]) -> Callable[[Any], Any]:
-    validate: Callable[[Any], Any] = fastjsonschema.compile(body.SCHEMA, use_default=False, fast_fail=False)
-    return validate
+def _validator(body: type[Body]) -> Callable[[Any], Sequence["JsonSchemaValueException"]]:
+    """What finds all that is wrong with a value."""
+    import fastjsonschema
+
+    validate = fastjsonschema.compile(body.SCHEMA, use_default=False, fast_fail=False)
+
+    def errors(value: Any) -> Sequence["JsonSchemaValueException"]:
+        try:
+            validate(value)
+        except fastjsonschema.JsonSchemaValuesException as invalid:
+            return invalid.errors
+        return ()
+
+    return errors
 
 
 def _reader(hint: Any) -> Callable[[Any], Any] | None:
@@ -264,8 +282,8 @@ def _constructor(body: type[Body]) -> Callable[[Any], Any]:
     return construct
 
 
-def _problem(body: Any, errors: Iterable[fastjsonschema.JsonSchemaValueException]) -> Problem:
-    found: dict[tuple[str, ...], tuple[fastjsonschema.JsonSchemaValueException, str]] = {}
+def _problem(body: Any, errors: Iterable["JsonSchemaValueException"]) -> Problem:
+    found: dict[tuple[str, ...], tuple[JsonSchemaValueException, str]] = {}
     for error in errors:
         for member, detail in _details(error):
             found.setdefault((str(error.name), *member), (error, detail))
@@ -277,7 +295,7 @@ def _problem(body: Any, errors: Iterable[fastjsonschema.JsonSchemaValueException
     return Problem("body-invalid", f"The body does not match its schema{more}.", errors=listed)
 
 
-def _details(error: fastjsonschema.JsonSchemaValueException) -> Iterator[tuple[tuple[str, ...], str]]:
+def _details(error: "JsonSchemaValueException") -> Iterator[tuple[tuple[str, ...], str]]:
     """What is wrong with a value, or with which of its members."""
     match error.rule:
         case "required":
@@ -294,7 +312,7 @@ def _details(error: fastjsonschema.JsonSchemaValueException) -> Iterator[tuple[t
             yield (), error.message.removeprefix(str(error.name)).strip()
 
 
-def _path(body: Any, error: fastjsonschema.JsonSchemaValueException) -> list[str]:
+def _path(body: Any, error: "JsonSchemaValueException") -> list[str]:
     """The names that lead to a value. `error.path` takes a name with a dot or a bracket in it for several."""
     paths = _paths(str(error.name).removeprefix("data"), body)
     return next((path for path, value in paths if value is error.value), [])

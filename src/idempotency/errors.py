@@ -35,7 +35,7 @@ PROBLEMS: dict[str, tuple[HTTPStatus, str]] = {
 RETRYABLE_4XX = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 """Client errors that say "not yet" instead of "no" (RFC 9110, section 15.5.9; RFC 8470; RFC 6585)."""
 
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_SLUG = r"[a-z0-9]+(-[a-z0-9]+)*"
 # Characters of a refusal, as JSON, that the record keeps; and of each of its texts if they are more.
 _REFUSAL_LIMIT = 16_000
 _TEXT_LIMIT = 400
@@ -104,7 +104,7 @@ class Rejected(Problem):
     def __init__(self, slug: str, detail: str, *, status: int, title: str | None = None, **extensions: Any) -> None:
         if not 400 <= status < 500 or status in RETRYABLE_4XX:
             raise ValueError(f"{status} is not the status of a final refusal; raise Retry for what may succeed later")
-        if not _SLUG.fullmatch(slug):
+        if not re.fullmatch(_SLUG, slug):
             raise ValueError(f"{slug!r} is no slug: write it in lower case, with hyphens between words")
         super().__init__(slug, detail, status=status, title=title, **extensions)
 

@@ -35,7 +35,7 @@ Result = Response[Any] | Mapping[str, Any] | list[Any] | tuple[Mapping[str, Any]
 """What a route may return; like Powertools, JSON alone is a 200."""
 Route = Callable[P, Response[Any]]
 
-_RECORD_ID = re.compile(r"[0-9a-f]{64}:\d{1,4}", re.ASCII)
+_RECORD_ID = r"[0-9a-f]{64}:[0-9]{1,4}"
 
 
 class DeclarationError(TypeError):
@@ -253,7 +253,7 @@ class Idempotent:
             NotFoundError: if there is none, or it is another's: which of the two, nobody is told.
         """
         who, now = principal(self._app.current_event), self.lifecycle.clock.now()
-        record = self.lifecycle.store.get(id_) if _RECORD_ID.fullmatch(id_) else None
+        record = self.lifecycle.store.get(id_) if re.fullmatch(_RECORD_ID, id_) else None
         if record is None or record.expired(now) or not who or record.principal != who:
             raise NotFoundError(f"There is no operation {id_}.")
         return status(record, now).response()

@@ -10,9 +10,8 @@ no record ──claim──► PROCESSING ──complete──► COMPLETED ─�
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 from aws_lambda_powertools.event_handler import Response
@@ -64,8 +63,7 @@ _CACHE_ENTRY_OVERHEAD = 1_664
 _CACHE_HEADER_OVERHEAD = 256
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """How a request ended.
 
     Args:
@@ -320,7 +318,7 @@ class Lifecycle:
         """Hand an operation to recovery that nobody has begun, unless there is a record in force."""
         now = self.clock.now()
         candidate = self._candidate_of(id_, owner, invocation, now)
-        handed = replace(candidate, status=Status.RELEASED, attempt=0, lease_until=self._due(now))
+        handed = candidate._replace(status=Status.RELEASED, attempt=0, lease_until=self._due(now))
         record = self.store.enter(handed, now)
         if record.owner == owner:
             self._send(record)
@@ -330,7 +328,7 @@ class Lifecycle:
         request, policy = invocation.request, invocation.policy
         candidate = self._candidate(id_, owner, policy, now, invocation.deadline, request.fingerprint)
         if policy.recoverable:
-            candidate = replace(candidate, principal=request.principal, request=request.pack())
+            candidate = candidate._replace(principal=request.principal, request=request.pack())
         return candidate
 
     def _run_at_once(self, id_: str, owner: str, invocation: Invocation) -> Record | Reply:
@@ -426,7 +424,7 @@ class Lifecycle:
             due = self._due(now)
             if not self.store.unpark(record.id, due):
                 return self.store.get(record.id) or record  # somebody runs it by now
-            record = replace(record, lease_until=due)
+            record = record._replace(lease_until=due)
         if record.claimable(now) and not record.pausing(now):
             self._send(record)
         return record
@@ -531,7 +529,7 @@ class Lifecycle:
             accepting: the invocation to be answered with 202, unless the operation is parked.
         """
         if goes_on:
-            outcome, record = Outcome.PENDING, replace(record, recoveries=0)
+            outcome, record = Outcome.PENDING, record._replace(recoveries=0)
             pause = verdict.cause.pause if isinstance(verdict.cause, Waiting) else 0
         else:
             over = record.recoveries >= self.settings.max_recoveries or isinstance(verdict.cause, WaitOver)
@@ -546,14 +544,14 @@ class Lifecycle:
                 self._send(record, pause)
         if accepting and outcome is not Outcome.PARKED:
             self._telemetry.emit(outcome, record)
-            return self._accepted(replace(record, status=Status.RELEASED, lease_until=due), accepting)
+            return self._accepted(record._replace(status=Status.RELEASED, lease_until=due), accepting)
         return self._answer_for_now(outcome, record, verdict)
 
     def _answer_for_now(self, outcome: Outcome, record: Record, verdict: Verdict) -> Reply:
         self._telemetry.emit(outcome, record)
         told = verdict.response.header("retry-after")
         added = {} if told else {"Retry-After": [str(_pause_after(record, verdict))]}
-        response = replace(verdict.response, headers={**verdict.response.headers, **added})
+        response = verdict.response._replace(headers={**verdict.response.headers, **added})
         return Reply(outcome, response, unkept=verdict.unkept)
 
     def _replay(self, record: Record, waited: int = 0) -> Reply:
@@ -574,7 +572,7 @@ class Lifecycle:
     def _remember(self, record: Record, response: StoredResponse) -> None:
         with suppress(ValueError):  # larger than the whole cache, as all are if it is off
             # Whatever else a record of an earlier version still holds is not paid for by its size.
-            self._cache[record.id] = (replace(record, response=None, request=None, steps={}), response)
+            self._cache[record.id] = (record._replace(response=None, request=None, steps={}), response)
 
 
 def _id_of(request: Request, key: str) -> str:

@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from threading import Lock
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 from uuid import UUID, uuid5
 
 from idempotency.clock import Clock
@@ -50,8 +50,7 @@ _TIME_TO_RELEASE = 500
 _current_step: ContextVar["tuple[Operation, str] | None"] = ContextVar("current_step", default=None)
 
 
-@dataclass(frozen=True)
-class Invocation:
+class Invocation(NamedTuple):
     """One invocation of a route, by its client or by recovery.
 
     Args:
@@ -401,7 +400,7 @@ class Operation:
     def _known(self, refusal: Exception | None = None) -> Record:
         """The record, with what this attempt knows of the outcomes of steps besides their results."""
         begun = sorted(self._possibly_done(refusal))
-        return replace(self._record, refused=dict(self._refusals), begun=begun, waits=dict(self._waits))
+        return self._record._replace(refused=dict(self._refusals), begun=begun, waits=dict(self._waits))
 
     def _possibly_done(self, refusal: Exception | None = None) -> set[str]:
         """The steps that somebody may have done, though their results are not known.

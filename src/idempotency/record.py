@@ -1,9 +1,9 @@
 """The idempotency record: one item, from the first claim of a key to its expiry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class Status(StrEnum):
@@ -18,22 +18,21 @@ PARKED_UNTIL = 10**15
 """The ``lease_until`` of a parked operation: recovery never finds it due, a client's retry still runs it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """The record as one reply of DynamoDB showed it.
 
     Args:
         id: the record's id, see `idempotency.key.record_id`.
-        status: where the operation stands.
         owner: the token of the latest claim.
-        attempt: how many claims there were; 0 if the operation was handed to recovery before anybody began it.
-        recoveries: how many of them recovery made since the operation was last parked, or came further.
         lease_until: epoch milliseconds until which the owner is alone; once released, when recovery is due.
         expires_at: epoch seconds after which the record counts as absent.
         claimed_at: epoch milliseconds of the latest claim.
         created_at: epoch milliseconds of the first claim.
         fingerprint: what the request is compared by.
         operation_id: UUID of the operation, the same for all its attempts.
+        status: where the operation stands.
+        attempt: how many claims there were; 0 if the operation was handed to recovery before anybody began it.
+        recoveries: how many of them recovery made since the operation was last parked, or came further.
         steps: step name → its result as JSON text; gone once the operation is completed.
         refused: step name → its refusal as JSON text; gone once the operation is completed, too.
         begun: steps that may have been done, though no attempt saw their results; gone then, too.
@@ -47,20 +46,20 @@ class Record:
     """
 
     id: str
-    status: Status = Status.PROCESSING
     owner: str
-    attempt: int = 1
-    recoveries: int = 0
     lease_until: int
     expires_at: int
     claimed_at: int
     created_at: int
     fingerprint: str
     operation_id: str
-    steps: Mapping[str, str] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
+    status: Status = Status.PROCESSING
+    attempt: int = 1
+    recoveries: int = 0
+    steps: Mapping[str, str] = MappingProxyType({})
+    refused: Mapping[str, str] = MappingProxyType({})
     begun: Sequence[str] = ()
-    waits: Mapping[str, int] = field(default_factory=dict)
+    waits: Mapping[str, int] = MappingProxyType({})
     releases: int = 0
     principal: str = ""
     request: bytes | None = None

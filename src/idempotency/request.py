@@ -26,11 +26,11 @@ _PACKED_LIMIT = 40_000
 _INTEGERS = 2**53
 _PARAMETER = re.compile(r"\{([^{}+]*)(\+?)\}")
 # Beside `%`, what no rule of Powertools' resolver matches (its `_SAFE_URI` and `_UNSAFE_URI`).
-_UNMATCHED = re.compile(r"[^-._~()'!*:@,;=+&$<> \[\]{}|^\w/]")
-_UNMATCHED_OR_SLASH = re.compile(rf"{_UNMATCHED.pattern}|/")
+_UNMATCHED = r"[^-._~()'!*:@,;=+&$<> \[\]{}|^\w/]"
+_UNMATCHED_OR_SLASH = rf"{_UNMATCHED}|/"
 _VISIBLE = re.compile(r"[!-~]{1,255}")
-_STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_STRING = r'"((?:[^"\\]|\\["\\])*)"'
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,8 @@ def matched_path(event: Mapping[str, Any]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         unmatched = _UNMATCHED if match[2] else _UNMATCHED_OR_SLASH
-        return unmatched.sub(
-            lambda found: quote(found[0], safe="", errors="surrogatepass"), str(parameters.get(match[1], ""))
-        )
+        value = str(parameters.get(match[1], ""))
+        return re.sub(unmatched, lambda found: quote(found[0], safe="", errors="surrogatepass"), value)
 
     return _PARAMETER.sub(fill, event["resource"])
 
@@ -255,7 +254,7 @@ def parse_key(values: Sequence[str], key_format: KeyFormat = "any") -> str | Non
         return None
     if not _VISIBLE.fullmatch(value):
         raise Problem("key-invalid", "An Idempotency-Key is 1 to 255 visible ASCII characters.")
-    if key_format == "uuid" and not _UUID.fullmatch(value):
+    if key_format == "uuid" and not re.fullmatch(_UUID, value):
         raise Problem("key-invalid", "This endpoint takes only a UUID as Idempotency-Key.")
     return value
 
@@ -358,7 +357,7 @@ def _no_member_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unquote(value: str) -> str:
-    match = _STRING.fullmatch(value)
+    match = re.fullmatch(_STRING, value)
     if not match:
         raise Problem("key-invalid", "The quoted Idempotency-Key is not a structured-field string.")
     return re.sub(r"\\(.)", r"\1", match[1])

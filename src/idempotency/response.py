@@ -3,11 +3,11 @@
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from types import NoneType
-from typing import Any, Self
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple, Self
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -84,8 +84,7 @@ class Completion(Response[Any]):
                 raise TypeError(f"rows are what Rows.row(…) returns, not {type(row).__name__}")
 
 
-@dataclass(frozen=True)
-class StoredResponse:
+class StoredResponse(NamedTuple):
     """Status, kept headers and body.
 
     Args:
@@ -96,7 +95,7 @@ class StoredResponse:
     """
 
     status: int
-    headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    headers: Mapping[str, Sequence[str]] = MappingProxyType({})
     body: bytes = b""
     text: bool = True
 
@@ -198,8 +197,7 @@ class End(Enum):
     """It failed for now: release the key."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """How an attempt ends, decided once.
 
     Args:
@@ -237,7 +235,7 @@ class Verdict:
 
     def undone(self, decided: StoredResponse) -> Self:
         """The end of an operation whose steps are undone: an earlier attempt may have decided on another response."""
-        return replace(self, response=decided, rows=(), unkept=self.unkept if decided == self.response else None)
+        return self._replace(response=decided, rows=(), unkept=self.unkept if decided == self.response else None)
 
     @classmethod
     def of(cls, response: Response[Any], policy: Policy, serialize: Serialize = plain_json) -> Self:
@@ -265,7 +263,7 @@ class Verdict:
             end = End.FAIL
         elif isinstance(shown, Retry):
             end = End.RETRY
-        return replace(judged, end=end, rows=(), error=_text(shown), cause=error)
+        return judged._replace(end=end, rows=(), error=_text(shown), cause=error)
 
 
 def _text(error: Exception) -> str:

@@ -8,7 +8,6 @@ Source: DynamoDB developer guide, "Condition expressions", "Working with items",
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,7 +56,7 @@ _UNAVAILABLE = frozenset(
 _DIGITS = 38
 _SMALLEST = Decimal("1E-130")
 _LARGEST = Decimal("1E+126")
-_WRONG_KEY = re.compile("does not match the schema|[Mm]issing the key|mismatch for key")
+_WRONG_KEY = "does not match the schema|[Mm]issing the key|mismatch for key"
 # Bytes of a partition key.
 _KEY_LIMIT = 2_048
 
@@ -249,7 +248,7 @@ class Store(_Table):
         description, body = response.pack()
         failure = {**description, "body": body}
         self._write_owned(record, f"SET {_OUTCOMES}, failure = :failure", {**_outcomes(record), "failure": failure})
-        return replace(record, failure=failure)
+        return record._replace(failure=failure)
 
     def release(self, record: Record, *, due: int, error: str) -> None:
         """Let another attempt start at once; ``due`` is when recovery may: 1 write. Steps and operation id stay.
@@ -374,8 +373,7 @@ class Store(_Table):
             description["parts"] = self._write_parts(record, body, expires_at_seconds)
         else:
             description["body"] = body
-        return replace(
-            record,
+        return record._replace(
             status=Status.COMPLETED,
             response=description,
             expires_at=expires_at_seconds,
@@ -389,7 +387,7 @@ class Store(_Table):
 
     def _replace(self, expired: Record, candidate: Record, rows: Sequence[Row] = ()) -> Record:
         # No attempt of the operation that is forgotten counts as one of this one's.
-        claimed = replace(candidate, attempt=expired.attempt + candidate.attempt, releases=expired.attempt)
+        claimed = candidate._replace(attempt=expired.attempt + candidate.attempt, releases=expired.attempt)
         try:
             self._put(claimed, _NOT_REPLACED_SINCE, rows, expires_at=expired.expires_at)
         except _ConditionFailed as failed:
@@ -541,7 +539,7 @@ def _misfit(table: str, error: ClientError) -> SettingsError | None:
     said = "; ".join(each.get("Message") or "" for each in told)
     if error.response["Error"]["Code"] == "ResourceNotFoundException":
         return SettingsError(f"there is no table {table!r} in this account and region ({said})")
-    if _WRONG_KEY.search(said):
+    if re.search(_WRONG_KEY, said):
         return SettingsError(f"the table {table!r} must have the partition key id (S), and no sort key ({said})")
     return None
 
@@ -638,11 +636,11 @@ def _outcomes(record: Record) -> dict[str, Any]:
 def _item(record: Record) -> Item:
     # A checkpoint needs a map to write its result into.
     written = {"attempt"} if record.completed else {"attempt", "steps"}
-    return {name: value for name, value in vars(record).items() if value or name in written}
+    return {name: value for name, value in record._asdict().items() if value or name in written}
 
 
 def _record(item: Item) -> Record:
-    fields = {name: item[name] for name in Record.__dataclass_fields__ if name in item}
+    fields = {name: item[name] for name in Record._fields if name in item}
     return Record(**{**fields, "status": Status(fields["status"])})
 
 

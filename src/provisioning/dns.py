@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TTL = 300
 _RETRYABLE = frozenset({"PriorRequestNotComplete", "Throttling", "ThrottlingException"})
 # The zone is full, which is nobody's domain's fault: "Number of records limit of 10000 exceeded."
-_FULL = re.compile(r"limit of \d+ exceeded")
+_FULL = r"limit of \d+ exceeded"
 
 
 class _Refused(Exception):
@@ -121,7 +121,7 @@ def _translate(error: ClientError) -> Exception:
     """Tell what speaks of the domain, and what may come right by itself, from what an operator has to mend."""
     code = error.response["Error"]["Code"]
     message = error.response["Error"].get("Message", code)
-    full = _FULL.search(message)
+    full = re.search(_FULL, message)
     if code == "InvalidChangeBatch" and not full:
         return _Refused(message)
     failed = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500

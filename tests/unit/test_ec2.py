@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, get_args
 from unittest.mock import Mock
@@ -41,7 +40,7 @@ REQUEST = Request(
 @pytest.fixture
 def record() -> Record:
     """The record of an operation that no other test has."""
-    return replace(RECORD, operation_id=str(uuid4()))
+    return RECORD._replace(operation_id=str(uuid4()))
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def attempt(record: Record, clock: SetClock) -> Attempt:
     def begin(number: int = 1, seconds: float = 28) -> Operation:
         deadline = clock.now() + round(seconds * 1000)
         invocation = Invocation(REQUEST, Policy(), deadline, Mock(), Mock())
-        return Operation(replace(record, attempt=number), invocation, Mock(), Settings(), clock)
+        return Operation(record._replace(attempt=number), invocation, Mock(), Settings(), clock)
 
     return begin
 
@@ -154,7 +153,7 @@ class TestLaterAttempt:
 
     def test_does_not_adopt_anothers(self, client: EC2Client, attempt: Attempt) -> None:
         provider, others = Ec2Provider(), attempt()
-        others._record = replace(others._record, operation_id=str(uuid4()))
+        others._record = others._record._replace(operation_id=str(uuid4()))
         made = provider.provision(SERVER, others)
 
         assert provider.provision(SERVER, attempt(2))["instance_id"] != made["instance_id"]

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from itertools import count
 from threading import Barrier
 from time import sleep
@@ -54,18 +53,18 @@ class Checkpoints:
         inserted: Sequence[Row] = (),
         deleted: Sequence[Row] = (),
     ) -> None:
-        self.record = replace(self.record, steps={**self.record.steps, step: result})
+        self.record = self.record._replace(steps={**self.record.steps, step: result})
         self.leases.append(lease_until)
         self.rows += [row.item["id"] for row in inserted]
         for row in deleted:
             self.rows.remove(row.item["id"])
 
     def keep_outcomes(self, record: Record) -> None:
-        self.record = replace(self.record, refused=record.refused, begun=record.begun)
+        self.record = self.record._replace(refused=record.refused, begun=record.begun)
 
     def fail(self, record: Record, response: StoredResponse) -> Record:
         description, body = response.pack()
-        self.record = replace(self.record, failure={**description, "body": body})
+        self.record = self.record._replace(failure={**description, "body": body})
         return self.record
 
 
@@ -123,7 +122,7 @@ class TestKey:
 
     def test_is_different_for_each_step_and_operation(self, attempt: NewAttempt, kept: Checkpoints) -> None:
         keys = {attempt().derived_id(name) for name in ("page", "dns", "page ")}
-        kept.record = replace(RECORD, operation_id="2a3cf50d-6b5b-4e2c-9d52-3a3fd2d36a8d")
+        kept.record = RECORD._replace(operation_id="2a3cf50d-6b5b-4e2c-9d52-3a3fd2d36a8d")
         keys.add(attempt().derived_id("page"))
 
         assert len(keys) == 4
@@ -497,7 +496,7 @@ class TestDoubts:
 
     @pytest.fixture
     def again(self, attempt: NewAttempt, kept: Checkpoints) -> Attempt:
-        kept.record = replace(kept.record, attempt=2)
+        kept.record = kept.record._replace(attempt=2)
         return attempt()
 
     def test_are_there_if_it_is_refused_between_steps(self, again: Attempt) -> None:

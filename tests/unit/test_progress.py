@@ -1,7 +1,6 @@
 """What the status of an operation shows of its record."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from tests.record import RECORD
 
 def shown(**changes: Any) -> dict[str, Any]:
     """The representation of a record."""
-    representation: dict[str, Any] = json.loads(status(replace(RECORD, **changes), 0).body)
+    representation: dict[str, Any] = json.loads(status(RECORD._replace(**changes), 0).body)
     return representation
 
 

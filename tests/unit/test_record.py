@@ -1,7 +1,5 @@
 """What a record says of its key, at each boundary of time."""
 
-from dataclasses import replace
-
 import pytest
 
 from idempotency.record import PARKED_UNTIL, Status
@@ -27,16 +25,16 @@ LATER = NOW // 1000 + 1
 def test_is_claimable_or_pauses(
     status: Status, lease_until: int, expires_at: int, claimable: bool, pausing: bool
 ) -> None:
-    record = replace(RECORD, status=status, lease_until=lease_until, expires_at=expires_at)
+    record = RECORD._replace(status=status, lease_until=lease_until, expires_at=expires_at)
 
     assert (record.claimable(NOW), record.pausing(NOW)) == (claimable, pausing)
 
 
 @pytest.mark.parametrize(("expires_at", "expired"), [(NOW // 1000, True), (LATER, False)])
 def test_expires(expires_at: int, expired: bool) -> None:
-    assert replace(RECORD, expires_at=expires_at).expired(NOW) is expired
+    assert RECORD._replace(expires_at=expires_at).expired(NOW) is expired
 
 
 @pytest.mark.parametrize(("lease_until", "parked"), [(PARKED_UNTIL - 1, False), (PARKED_UNTIL, True)])
 def test_is_parked(lease_until: int, parked: bool) -> None:
-    assert replace(RECORD, status=Status.RELEASED, lease_until=lease_until).parked is parked
+    assert RECORD._replace(status=Status.RELEASED, lease_until=lease_until).parked is parked

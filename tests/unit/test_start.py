@@ -33,7 +33,6 @@ _PACKAGES = {
     "cachetools",
     "certifi",
     "dateutil",
-    "fastjsonschema",
     "jmespath",
     "rfc8785",
     "six",

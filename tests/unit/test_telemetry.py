@@ -2,7 +2,6 @@
 
 import json
 import logging
-from dataclasses import replace
 from io import StringIO
 from typing import Any
 from unittest.mock import Mock
@@ -92,7 +91,7 @@ class TestCutOff:
     def test_is_told_by_whoever_takes_over(self, outcome: Outcome, releases: int, warnings: int) -> None:
         logger = Mock()
 
-        Telemetry(Mock(), logger).emit(outcome, replace(RECORD, attempt=2, releases=releases))
+        Telemetry(Mock(), logger).emit(outcome, RECORD._replace(attempt=2, releases=releases))
 
         assert logger.warning.call_count == warnings
 

@@ -57,7 +57,7 @@ def find(store: Store, key: str, principals: Iterable[str]) -> Iterator[Record]:
 
 def described(record: Record, store: Store) -> Mapping[str, str]:
     """What a record says, by name; what it does not say is left out."""
-    values = {name: getattr(record, name) for name in record.__dataclass_fields__ if name not in _SHOWN_BY_PARTS}
+    values = {name: getattr(record, name) for name in record._fields if name not in _SHOWN_BY_PARTS}
     shown = {name: _plain(name, value) for name, value in values.items() if value not in (None, "", 0) and value != {}}
     if record.request:
         request = request_of(record.request)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import botocore.session
@@ -30,7 +31,6 @@ from proof.peers.libraries.contract import (
     Worker,
 )
 from proof.peers.libraries.rest import Context
-from tools.setup import ROOT
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class ProvisionOnce(Worker):
 
 LIBRARY = Library(
     "Provision Once",
-    re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1],  # type: ignore[index]
+    re.search(r'^version = "(.*)"$', Path(__file__).parents[3].joinpath("pyproject.toml").read_text(), re.MULTILINE)[1],  # type: ignore[index]
     ProvisionOnce,
     index=("recovery_shard", "lease_until"),
     not_promised={"own_header": "documented: an allow-list, configurable"},
