@@ -48,7 +48,7 @@ _RESULTS = ROOT / "proof" / "peers" / "results.json"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m proof.peers", description="Compare this project with its peers.")
     parser.add_argument("--rounds", type=int, default=60, help="rounds of timing (default: 60)")
-    parser.add_argument("--starts", type=int, default=9, help="cold starts of each library (default: 9)")
+    parser.add_argument("--starts", type=int, default=31, help="cold starts of each library (default: 31)")
     parser.add_argument("--pages", type=Path, default=_PAGES, help="the folder of the pages to write (default: docs)")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="the file of all figures (default: proof/…)")
     parser.add_argument(
