@@ -22,7 +22,7 @@ class Record(NamedTuple):
     """The record as one reply of DynamoDB showed it.
 
     Args:
-        id: the record's id, see `idempotency.key.record_id`.
+        id: the record's id, see `idempotency.request.record_id`.
         owner: the token of the latest claim.
         lease_until: epoch milliseconds until which the owner is alone; once released, when recovery is due.
         expires_at: epoch seconds after which the record counts as absent.
