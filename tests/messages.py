@@ -19,6 +19,9 @@ from tests.events import Context
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+MAX_RECOVERIES = 3
+"""After how many attempts recovery gives up, where a test lets it: the tenth would show no more than the third."""
+
 
 class Messages:
     """A queue in memory behind a client of SQS: keeps what is sent until it is due by the test's clock.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Annotated, Any
 from unittest.mock import patch
 
 import api
-from idempotency import Body, Completion, Operation, Rejected, Retry, Settings, principal
+from idempotency import Body, Completion, Operation, Rejected, Retry, principal
 from tests.clocks import SetClock
 from tests.events import KEY
+from tests.messages import MAX_RECOVERIES
 from tests.unit.service import Api, Things
 from tools.local.client import Answer
 
@@ -138,9 +139,11 @@ class Samples(Things):
         """Create one whose part is never made, until recovery parks it."""
         self.service.fails("make", times=inf)
         self.create(key=key)
-        for _ in range(Settings().max_recoveries):
-            clock.advance(LONGEST_PAUSE)
-            assert self.recover()["taken_up"] == 1
+        lifecycle = api.idempotent.lifecycle
+        with patch.object(lifecycle, "settings", replace(lifecycle.settings, max_recoveries=MAX_RECOVERIES)):
+            for _ in range(MAX_RECOVERIES):
+                clock.advance(LONGEST_PAUSE)
+                assert self.recover()["taken_up"] == 1
 
     @property
     def names(self) -> list[str]:

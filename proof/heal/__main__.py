@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import yaml
-
 from tests.e2e import campaigns
 from tools import errors
 from tools.local import stack as local_stack
@@ -179,7 +177,7 @@ def _with_long(built: Path, into: Path) -> Path:
         changed["Resources"][function]["Properties"]["Handler"] = handler
     properties = {"RestApiId": {"Ref": "Api"}, "Method": "POST", "Path": "/v1/long"}
     changed["Resources"]["ApiFunction"]["Properties"]["Events"]["Long"] = {"Type": "Api", "Properties": properties}
-    (into / "template.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    template.dump(changed, into / "template.yaml")
     return into
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
     shown: dict[str, list[Table]] = {"comparison.md": [], "performance.md": []}
-    with dynamodb_local.running() as server, ExitStack() as stack:
+    with dynamodb_local.running(options=()) as server, ExitStack() as stack:
 
         def staged(*libraries: Library, tuned: bool = False) -> list[Stage]:
             return [stack.enter_context(Stage(library, server.endpoint_url, tuned=tuned)) for library in libraries]

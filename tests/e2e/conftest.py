@@ -50,10 +50,11 @@ _SPECIFICATION = f"SpecificationUrl={os.environ['SPECIFICATION_URL']}"
         pytest.param("sam_local", id="sam local", marks=NEEDS["sam_local"]),
     ]
 )
-def target(request: pytest.FixtureRequest) -> Target:
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """The API, at each of the targets."""
     found: Target = request.getfixturevalue(request.param)
-    return found
+    yield found
+    found.tables.empty()
 
 
 @pytest.fixture

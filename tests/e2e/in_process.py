@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import api
@@ -57,6 +58,7 @@ class InProcess(Target):
         return path
 
 
+@cache
 def _routes() -> list[tuple[str, str]]:
     events = template.load()["Resources"]["ApiFunction"]["Properties"]["Events"].values()
     return [(event["Properties"]["Method"], event["Properties"]["Path"]) for event in events]

@@ -56,12 +56,17 @@ class Tables:
 
     def ids(self) -> frozenset[str]:
         """The ids of all items in them."""
-        pages = [
-            page
-            for table in (self.records, self.rows)
-            for page in self.dynamodb.get_paginator("scan").paginate(TableName=table, ProjectionExpression="id")
-        ]
-        return frozenset(item["id"]["S"] for page in pages for item in page["Items"])
+        return frozenset(id_ for table in (self.records, self.rows) for id_ in self._ids(table))
+
+    def empty(self) -> None:
+        """Delete all items: a scan reads each of them whole, and some have megabytes."""
+        for table in (self.records, self.rows):
+            for id_ in self._ids(table):
+                self.dynamodb.delete_item(TableName=table, Key={"id": {"S": id_}})
+
+    def _ids(self, table: str) -> list[str]:
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=table, ProjectionExpression="id")
+        return [item["id"]["S"] for page in pages for item in page["Items"]]
 
     def record(self, id_: str) -> Mapping[str, Any]:
         """A record as it is in DynamoDB."""

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import yaml
-
 import api
 from tests.e2e import variant
 from tests.e2e.probe import probe
@@ -15,7 +13,7 @@ def test_the_variant_differs_by_a_handler_a_module_a_route_and_a_media_type(tmp_
     built = tmp_path / "built"
     (built / "ApiFunction").mkdir(parents=True)
     (built / "ApiFunction" / "api.py").write_text("handler = None")
-    (built / "template.yaml").write_text(yaml.safe_dump(template.load()))
+    template.dump(template.load(), built / "template.yaml")
 
     # When the probe is added to a copy
     made = variant.with_probe(built, tmp_path / "made")
@@ -37,7 +35,7 @@ def test_the_variant_differs_by_a_handler_a_module_a_route_and_a_media_type(tmp_
 def test_what_was_built_stays_as_it_is(tmp_path: Path) -> None:
     built = tmp_path / "built"
     (built / "ApiFunction").mkdir(parents=True)
-    (built / "template.yaml").write_text(yaml.safe_dump(template.load()))
+    template.dump(template.load(), built / "template.yaml")
     before = (built / "template.yaml").read_bytes()
 
     variant.with_probe(built, tmp_path / "made")

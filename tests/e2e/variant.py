@@ -6,8 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tools.local import template
 
 _PROBE = Path(__file__).with_name("probe") / "probe.py"
@@ -31,7 +29,7 @@ def with_probe(built: Path, into: Path) -> Path:
     shutil.copy(_PROBE, into / "ApiFunction")
     changed = template.load(built / "template.yaml")
     add_probe(changed)
-    (into / "template.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    template.dump(changed, into / "template.yaml")
     return into
 
 

@@ -25,6 +25,7 @@ from tests.integration.concurrency import at_once
 from tests.integration.conftest import NewWorker
 from tests.integration.faults import SDK_ATTEMPTS
 from tests.integration.worker import LEASE_SECONDS, Run, Worker, created, inserting, killed, same
+from tests.messages import MAX_RECOVERIES
 
 ATOMIC = Policy(atomic=True)
 RECOVERABLE = Policy(recoverable=True)
@@ -352,7 +353,7 @@ class TestUnfinishedBefore:
         one = worker()
         one.run(self.with_a_step, policy=RECOVERABLE)
 
-        for _ in range(Settings().max_recoveries):
+        for _ in range(MAX_RECOVERIES):
             clock.advance(1_000)
             self.resumed(one, raising(TAKEN))
 

@@ -19,6 +19,7 @@ from idempotency.request import Request, record_id
 from idempotency.response import Completion, Row, StoredResponse, Verdict
 from idempotency.store import Store
 from tests.crashes import Killed
+from tests.messages import MAX_RECOVERIES
 from tests.telemetry import RecordedTelemetry
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Worker:
         self.clock = clock
         self.telemetry = RecordedTelemetry()
         self.store = Store(client, table, clock)
-        self.lifecycle = Lifecycle(self.store, self.telemetry, Settings(cache_bytes=cache_bytes), clock)
+        self.lifecycle = Lifecycle(self.store, self.telemetry, Settings(cache_bytes=cache_bytes, max_recoveries=MAX_RECOVERIES), clock)
         self.calls: Counter[str] = Counter()
         client.meta.events.register("before-send.dynamodb.*", self._count)
 

@@ -81,7 +81,7 @@ class TestList:
         error = "              Retry: The service is busy."
         assert lines(capsys) == [
             f"{stuck[0][:12]}  POST {PATH}  id:alice",
-            "              parked; attempt 11; 2 h old",
+            "              parked; attempt 4; 45 min old",
             error,
             f"{stuck[1][:12]}  POST {PATH}  id:bob",
             "              due in 5 s; attempt 1; 0 s old",

@@ -12,7 +12,7 @@ from idempotency import Body, Idempotent, Lifecycle, Operation, Outcome, Policy,
 from idempotency.queue import Queue
 from idempotency.store import Store
 from tests.events import KEY, Context, Headers, proxy_event
-from tests.messages import Messages
+from tests.messages import MAX_RECOVERIES, Messages
 from tests.telemetry import RecordedTelemetry
 from tests.unit.service import shards_in_use
 from tools.local.client import Answer
@@ -45,7 +45,7 @@ class Route:
         clock: Clock,
         run: Run,
         body: type[Body | bytes] = bytes,
-        settings: Settings = Settings(cache_bytes=0),  # noqa: B008 - frozen
+        settings: Settings = Settings(cache_bytes=0, max_recoveries=MAX_RECOVERIES),  # noqa: B008 - frozen
         rule: str = "/v1/things",
         app: APIGatewayRestResolver | None = None,
         **policy: Any,

@@ -22,6 +22,7 @@ from idempotency.record import PARKED_UNTIL
 from idempotency.telemetry import Telemetry
 from tests.clocks import SetClock
 from tests.crashes import Killed
+from tests.messages import MAX_RECOVERIES
 from tests.sample import LONGEST_PAUSE
 from tests.unit.route import Route, Run
 from tests.unit.service import scan
@@ -184,11 +185,11 @@ class TestRefusedAheadOfAStepThatIsDone:
         world.crash()
 
         outcomes = []
-        for _ in range(10):
+        for _ in range(MAX_RECOVERIES):
             outcomes += things.recover()
             world.clock.advance(LONGEST_PAUSE)
 
-        assert outcomes == [Outcome.RELEASED] * 9 + [Outcome.PARKED]
+        assert outcomes == [Outcome.RELEASED] * (MAX_RECOVERIES - 1) + [Outcome.PARKED]
         assert (world.record["lease_until"], "failure" in world.record) == (PARKED_UNTIL, False)
         assert "before it reached page" in world.record["last_error"]
 

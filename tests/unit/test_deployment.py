@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from provisioning.servers import REGIONS, SIZES
 from tests.transformed import deployed
@@ -89,7 +88,7 @@ def versions(resources: Resources) -> set[str]:
 def built(directory: Path, *, code: str = "handler = None", stack: Any = None) -> Path:
     """What `sam build` leaves behind."""
     directory.mkdir()
-    (directory / "template.yaml").write_text(yaml.safe_dump(_STACK if stack is None else stack))
+    template.dump(_STACK if stack is None else stack, directory / "template.yaml")
     for function in _FUNCTIONS:
         (directory / function).mkdir()
         (directory / function / "api.py").write_text(code)

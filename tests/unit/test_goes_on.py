@@ -18,6 +18,7 @@ from idempotency.store import Store
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY, Context, proxy_event
+from tests.messages import MAX_RECOVERIES
 from tests.telemetry import RecordedTelemetry
 from tests.unit.route import Route
 from tests.unit.service import empty
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 ASYNC = [("Prefer", "respond-async")]
 EVERY, AT_MOST = 10, 60
-MAX_RECOVERIES = Settings().max_recoveries
 SKEW = Settings().clock_skew
 
 

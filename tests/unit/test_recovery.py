@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -17,13 +18,13 @@ from idempotency.store import Due
 from tests.clocks import SetClock
 from tests.crashes import Killed
 from tests.events import KEY
+from tests.messages import MAX_RECOVERIES
 from tests.sample import LONGEST_PAUSE, NAME, NEVER, SAMPLE, Samples
 from tests.unit.service import JSON, restart
 from tools.local import template
 
 TOKEN = "kq1vV0Z1Y2hlcmNoZXotbGEtZmVtbWUtY2hlcmNoZXo"
 NOTHING = {"taken_up": 0, "completed": 0}
-MAX_RECOVERIES = 10
 LEASE_SECONDS = 31
 
 Abandon = Callable[..., None]
@@ -167,7 +168,7 @@ class TestPause:
         samples.create()
 
         pauses = []
-        for _ in range(MAX_RECOVERIES):
+        while samples.record["lease_until"] != PARKED_UNTIL:
             pauses.append(pause(samples, clock))
             clock.advance(pauses[-1] - 0.001)
             assert samples.recover() == NOTHING
@@ -192,6 +193,11 @@ class TestPause:
 
 @pytest.mark.thorough
 class TestParked:
+    @pytest.fixture(autouse=True)
+    def after_few_attempts(self, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+        lifecycle = api.idempotent.lifecycle
+        monkeypatch.setattr(lifecycle, "settings", replace(lifecycle.settings, max_recoveries=MAX_RECOVERIES))
+
     def test_is_an_operation_that_failed_too_often_and_says_so(
         self, samples: Samples, clock: SetClock, capsys: pytest.CaptureFixture[str]
     ) -> None:

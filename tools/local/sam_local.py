@@ -23,8 +23,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from tools import tokens
 from tools.errors import ToolError, run
 from tools.local import dynamodb_local, stack, template
@@ -143,7 +141,7 @@ def ready(
         adapted = template.load(built / "template.yaml")
         _adapt(adapted, server.port)
         path = built / "docker.yaml"
-        path.write_text(yaml.safe_dump(adapted, sort_keys=False))
+        template.dump(adapted, path)
         yield SamLocal(path, server.endpoint_url, parameters)
 
 

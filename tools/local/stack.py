@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from tools import contract, tokens
 from tools.errors import ToolError, run
 from tools.local import cloud as local_cloud
@@ -128,7 +126,7 @@ def deploy(cloud: Cloud, built: Path, parameters: Mapping[str, str]) -> None:
     # MiniStack transforms a template with the defaults of its parameters, whatever their values are.
     adapted["Parameters"]["Release"]["Default"] = release(built, overrides)
     path = built / "local.yaml"
-    path.write_text(yaml.safe_dump(adapted, sort_keys=False))
+    template.dump(adapted, path)
     command = ["deploy", "--config-env", "local", "--config-file", str(SAMCONFIG), "--template-file", str(path)]
     _sam([*command, "--parameter-overrides", *overrides], cloud.environment)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,11 @@ def load(path: Path = TEMPLATE) -> dict[str, Any]:
     """Read a template."""
     template: dict[str, Any] = yaml.load(path.read_text(), _Loader)  # noqa: S506 - a safe loader
     return template
+
+
+def dump(template: Mapping[str, Any], path: Path) -> None:
+    """Write a template, in the order that it has."""
+    path.write_text(yaml.dump(template, Dumper=yaml.CSafeDumper, sort_keys=False))
 
 
 _RIGHTS = {":ec2:*::image/*": ":ec2:*:*:image/*", "sqs:SendMessage": "sqs:SendMessage*"}
