@@ -57,7 +57,8 @@ class Worker:
         self.clock = clock
         self.telemetry = RecordedTelemetry()
         self.store = Store(client, table, clock)
-        self.lifecycle = Lifecycle(self.store, self.telemetry, Settings(cache_bytes=cache_bytes, max_recoveries=MAX_RECOVERIES), clock)
+        settings = Settings(cache_bytes=cache_bytes, max_recoveries=MAX_RECOVERIES)
+        self.lifecycle = Lifecycle(self.store, self.telemetry, settings, clock)
         self.calls: Counter[str] = Counter()
         client.meta.events.register("before-send.dynamodb.*", self._count)
 
