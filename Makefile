@@ -7,6 +7,8 @@ RUN := @.venv/bin/python -m
 # Tests that need what a machine lacks are skipped, which is said first; `make check` wants them all.
 WITHOUT_DYNAMODB := echo "the tests that need it are skipped" >&2
 PARALLEL := -n 2 --dist loadgroup
+# One process more, where some tests wait.
+WHILE_SOME_WAIT := -n 3 --dist loadgroup
 SAM := .local/sam/bin/sam
 UNFINISHED := @PYTHONPATH=src .venv/bin/python -m tools.ops.unfinished
 export SAM_CLI_TELEMETRY := 0
@@ -81,12 +83,12 @@ remove-example: ## Remove an example of the template: make remove-example WHAT=c
 test: ## Run the tests, but for those of test-slow
 	$(SETUP) dev sam cloud
 	@.venv/bin/python -m tools.local.dynamodb_local --check || $(WITHOUT_DYNAMODB)
-	$(RUN) pytest $(PARALLEL) -m "not slow" tests
+	$(RUN) pytest $(WHILE_SOME_WAIT) -m "not slow" tests
 
 .PHONY: test-slow
 test-slow: ## Run the tests that take minutes: of commands on copies of the project, of sam local, of long stories
 	$(SETUP) dev sam cloud
-	$(RUN) pytest $(PARALLEL) -m slow tests
+	$(RUN) pytest $(WHILE_SOME_WAIT) -m slow tests
 
 .PHONY: test-unit
 test-unit: ## Run only the quick tests of src, without a server

@@ -130,7 +130,7 @@ def crash_everywhere(
     fails, the timeline of its story goes to stderr.
 
     Args:
-        post: sends one request, always the same, with the same key: calls the API's handler.
+        post: sends one request, throughout a story the same, with the same key: calls the API's handler.
         client: the client of DynamoDB through which the handlers write.
         begin: empties the world, tables included, and prepares what the operation meets in it; called before each
             story.

@@ -18,6 +18,8 @@ from schemathesis.specs.openapi.checks import (
 from tools.local.stack import Stack
 from tools.setup import ROOT
 
+pytest_plugins = ["schemathesis.pytest.plugin"]  # for this module alone: it takes more than a second to import
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -297,6 +297,7 @@ class TestUndoing:
         assert self.states(client, on_ec2) == ["terminated"]
 
 
+@pytest.mark.thorough
 class TestFailure:
     """What EC2 says of the moment, of the account, and of the request."""
 

@@ -797,6 +797,7 @@ class TestAccept:
         assert route.post(headers=ASYNC, principal=None).status == 201
 
 
+@pytest.mark.thorough
 class TestStatus:
     def show(self, route: Route, id_: str, principal: str | None = "alice") -> Answer:
         path = f"/v1/operations/{id_}"
@@ -964,6 +965,7 @@ class TestStatus:
         assert shown.headers["content-type"] == ["application/json"]
 
 
+@pytest.mark.thorough
 class TestSweep:
     def abandon(self, world: World, number: int) -> Route:
         def run(_: Operation) -> Completion:

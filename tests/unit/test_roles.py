@@ -124,6 +124,7 @@ def launch(campaigns: Campaigns) -> None:
 
 
 @pytest.mark.usefixtures("servers")
+@pytest.mark.thorough
 def test_roles_allow_nothing_that_their_functions_never_do(
     samples: Samples,
     campaigns: Campaigns,  # example campaigns
