@@ -8,9 +8,9 @@ prove: ## Prove the engine: every schedule, the peers, random walks, histories, 
 	@PYTHONPATH=src .venv/bin/python -m proof
 
 .PHONY: mutate
-mutate: ## Remove one condition at a time, and see that a test fails: make mutate [ONLY=store.py]
+mutate: ## Remove one condition at a time, and see that a test fails: make mutate [ONLY=store.py] [SINCE=main]
 	$(SETUP) dev
-	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only $(ONLY))
+	@.venv/bin/python -m proof.mutants $(if $(ONLY),--only "$(ONLY)") $(if $(SINCE),--since "$(SINCE)")
 
 .PHONY: peers
 peers: ## Run the explorer on the peers too, and write docs/proof.md

@@ -115,7 +115,7 @@ def downstream_keys_are_new_each_time(patch: pytest.MonkeyPatch) -> None:
 
 def operation_id_is_new_each_time(patch: pytest.MonkeyPatch) -> None:
     def take_over(self: Store, found: Record, candidate: Record) -> Record:
-        return self._replace(found, candidate)
+        return self._renew(found, candidate)
 
     patch.setattr(Store, "_take_over", take_over)
 
@@ -312,9 +312,9 @@ def atomic_operation_replaces_what_is_unfinished(patch: pytest.MonkeyPatch) -> N
         found = original(self, candidate, *args, **kwargs)
         if found.completed:
             return found
-        return original_replace(self, found, candidate._replace(status=Status.COMPLETED, response=_EMPTY))
+        return original_renew(self, found, candidate._replace(status=Status.COMPLETED, response=_EMPTY))
 
-    original, original_replace = Store.commit, Store._replace
+    original, original_renew = Store.commit, Store._renew
     patch.setattr(Store, "commit", commit)
 
 

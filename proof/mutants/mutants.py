@@ -55,9 +55,9 @@ class Mutant:
         return " ".join(f"{self.path.name} {self.place}: {self.before} → {self.after}".split())
 
 
-def mutants(path: Path) -> Iterator[Mutant]:
-    """Every mutant of a module."""
-    source = path.read_text()
+def mutants(path: Path, source: str | None = None) -> Iterator[Mutant]:
+    """Every mutant of a module; or of another version of it, of which this is the text."""
+    source = path.read_text() if source is None else source
     tree = ast.parse(source)
     # An inner function comes after the one that contains it.
     places = {line: node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for line in _lines(node)}

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from proof.mutants import __main__ as command
 from proof.mutants.mutants import Mutant, mutants
 from proof.mutants.runs import PACKAGE, Limit, Survey, Verdict, judge
 from tests.events import KEY as EVENT_KEY
@@ -54,6 +56,15 @@ class TestMutants:
         path.write_text('A = "#b = :c"\n\ndef f():\n    return A\n\ndef g():\n    return [\n        A]\n')
 
         assert {line for mutant in mutants(path) for line in mutant.lines} >= {4, 8}
+
+    def test_since_a_commit_are_those_that_it_did_not_have(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lost = next(mutants(KEY))
+        monkeypatch.setattr(command, "_git", lambda *_: Mock(stdout=lost.source))
+
+        new = {mutant.name for mutant in command._new(KEY, "main")}
+
+        assert lost.name in new
+        assert new < {mutant.name for mutant in command._new(KEY, "")}
 
     def test_of_update_expressions_do_not_exist(self, tmp_path: Path) -> None:
         assert changes(tmp_path / "module.py", 'A = "SET #b = :c"') == set()

@@ -174,7 +174,7 @@ class Store(_Table):
             return candidate
         if not found.expired(now):
             return found
-        return self._replace(found, candidate, rows)
+        return self._renew(found, candidate, rows)
 
     def resume(self, candidate: Record, now: int) -> Record | None:
         """Claim an abandoned operation for recovery, whatever its request: 1 write.
@@ -385,7 +385,7 @@ class Store(_Table):
             failure=None,
         )
 
-    def _replace(self, expired: Record, candidate: Record, rows: Sequence[Row] = ()) -> Record:
+    def _renew(self, expired: Record, candidate: Record, rows: Sequence[Row] = ()) -> Record:
         # No attempt of the operation that is forgotten counts as one of this one's.
         claimed = candidate._replace(attempt=expired.attempt + candidate.attempt, releases=expired.attempt)
         try:
