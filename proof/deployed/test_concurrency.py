@@ -26,8 +26,8 @@ def _warm_workers(local_cloud: LocalCloud) -> None:
     assert local_cloud.get("/v1/servers/none").status == 404, "the gateway should know the token by now"
     deadline = time.monotonic() + WARM_UP_SECONDS
     while any(
-        answer.status != 201
-        for answer in at_once(WAITERS, lambda _: local_cloud.probe(str(uuid4()), "answer", seconds=2))
+        answers[-1].status != 201
+        for answers in at_once(WAITERS, lambda _: local_cloud.probe(str(uuid4()), "answer", seconds=2))
     ):
         assert time.monotonic() < deadline
 
@@ -40,10 +40,11 @@ def test_40_waiting_duplicates_get_the_bytes_of_one_run(
     local_cloud: LocalCloud, faults: Faults, key: str, report: Report
 ) -> None:
     # When they ask to wait while the operation runs for two seconds
-    answers = at_once(WAITERS, lambda _: local_cloud.probe(key, "answer", seconds=2, headers=WAIT))
+    clients = at_once(WAITERS, lambda _: local_cloud.probe(key, "answer", seconds=2, headers=WAIT))
 
     # Then all get the answer of one run
-    run = assert_one_run(answers)
+    run = assert_one_run(clients)
+    answers = [answers[-1] for answers in clients]
     waited = [answer for answer in answers if "preference-applied" in answer.headers]
     assert Counter(answer.status for answer in answers) == {201: WAITERS}
     assert run.json["attempt"] == 1
